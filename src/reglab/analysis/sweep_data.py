@@ -1,6 +1,6 @@
 """Data of a sweep report: runs, metric histories, weights, per-example results."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +16,11 @@ from reglab.analysis.trial import Candidate, Trial
 # Of one run: metric name -> [(epoch, value), ...].
 History = Mapping[str, Sequence[tuple[int, float]]]
 Weights = NDArray[np.floating[Any]]
+
+
+def no_outputs(run_ids: Sequence[str]) -> Mapping[str, Examples]:
+    """Return nothing, for no run."""
+    return {}
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,8 @@ class SweepData:
         rule: How the sweep chooses.
         changed_data: Which runs saw other data than others of the same options; empty if none.
         tables: Reports of its tables; empty for other data, and for sweeps of earlier versions.
+        task: Of the data; empty if not recorded.
+        outputs: Reads the per-example results with the models' outputs, of runs by their ids.
     """
 
     name: str
@@ -54,6 +61,8 @@ class SweepData:
     rule: Rule = DEFAULT
     changed_data: str = ""
     tables: tuple[TableReport, ...] = ()
+    task: str = ""
+    outputs: Callable[[Sequence[str]], Mapping[str, Examples]] = no_outputs
 
     def choose(self) -> Choice:
         """Return the choice among the runs. Raises ``UserError`` if none of them has a result."""

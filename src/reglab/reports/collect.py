@@ -7,13 +7,14 @@ import platform
 import shlex
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
 from reglab.analysis.formatting import plural
+from reglab.analysis.per_example_file import Examples
 from reglab.analysis.rules import DEFAULT, check_rule
 from reglab.analysis.sweep_data import History, SweepData
 from reglab.analysis.table_report import FILE, TableReport, load
@@ -136,6 +137,11 @@ def _collect(uri: str, parent: "RunRecord", records: "list[RunRecord]", rule: st
     trials = tuple(trial(record) for record in records)
     for name in {name for record in records for name in record.tags.get(LOWER, "").split(",")}:
         declare(name, higher=False)
+    by_id = {record.run_id: record for record in records}
+
+    def outputs(run_ids: Sequence[str]) -> dict[str, Examples]:
+        return collect_examples([by_id[run_id] for run_id in run_ids], outputs=True)
+
     score = next((r.tags["reglab.score"] for r in records if "reglab.score" in r.tags), "accuracy")
     monitor = next((r.params[MONITOR] for r in (parent, *records) if MONITOR in r.params), "val/loss")
     jobs = int(parent.tags["reglab.jobs"]) if parent.tags.get("reglab.jobs") else None
@@ -158,6 +164,8 @@ def _collect(uri: str, parent: "RunRecord", records: "list[RunRecord]", rule: st
         rule=check_rule(asked),
         changed_data=_changed_data(records),
         tables=_tables(parent) if parent.run_id else (),
+        task=next((r.tags["reglab.task"] for r in records if r.tags.get("reglab.task")), ""),
+        outputs=outputs,
     )
     histories: dict[str, History] = {run_id: read.history(uri, run_id, keys) for run_id in _runs_drawn(data)}
     return replace(data, histories=histories)

@@ -10,14 +10,17 @@ from datetime import UTC, datetime
 
 import jinja2
 
+from reglab.analysis.bias_variance.tradeoff import BiasVariance
 from reglab.analysis.estimate import Interval
 from reglab.analysis.formatting import metric_name, number, percent, plural
 from reglab.analysis.selection import Choice
 from reglab.analysis.sweep_data import SweepData
 from reglab.analysis.verdict import Verdict
 from reglab.core.metric_direction import lower_is_better
-from reglab.reports.figures import draw
-from reglab.reports.terminal import TableRow, constant_row, headings, row
+from reglab.reports.bias_variance import cells, halves, sentences
+from reglab.reports.bias_variance import headings as part_headings
+from reglab.reports.figures import Picture, draw, draw_parts
+from reglab.reports.terminal import TableRow, constant_row, headings, row, setting
 from reglab.reports.test_result import ResultOnTest
 
 RULES = {  # how the page describes the rule
@@ -46,7 +49,13 @@ class Card:
     below: str
 
 
-def page(data: SweepData, choice: Choice, verdict: Verdict, test: ResultOnTest | None) -> str:
+def page(
+    data: SweepData,
+    choice: Choice,
+    verdict: Verdict,
+    test: ResultOnTest | None,
+    parts: BiasVariance | None = None,
+) -> str:
     """Return the whole page as HTML text.
 
     Args:
@@ -54,6 +63,7 @@ def page(data: SweepData, choice: Choice, verdict: Verdict, test: ResultOnTest |
         choice: The choice.
         verdict: On the choice.
         test: The chosen setting's test result, if there is one.
+        parts: Bias and variance of the settings, of a sweep over resampled training parts.
     """
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("reglab.reports", "templates"),
@@ -72,6 +82,7 @@ def page(data: SweepData, choice: Choice, verdict: Verdict, test: ResultOnTest |
         rows=[row(candidate, data, choice) for candidate in choice.candidates] + constant_rows(data, choice),
         rule=RULES[choice.rule],
         figures=draw(data, choice),
+        parts=None if parts is None else bias_variance_section(parts),
         monitor=metric_name(choice.monitor),
         lower=lower_is_better(choice.monitor),
         test=test,
@@ -79,6 +90,54 @@ def page(data: SweepData, choice: Choice, verdict: Verdict, test: ResultOnTest |
         repeat=command(choice),
         runs=plural(sum(len(candidate.trials) for candidate in choice.candidates), "run"),
     )
+
+
+@dataclass(frozen=True)
+class PartsTable:
+    """A table of the parts of a loss.
+
+    Attributes:
+        loss: Whose parts they are.
+        headings: Of the columns.
+        rows: Texts.
+    """
+
+    loss: str
+    headings: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True)
+class PartsSection:
+    """What the page shows of bias and variance.
+
+    Attributes:
+        sentences: What they say.
+        picture: Against strength; None if no strength was swept.
+        tables: One for each loss.
+        halves: See ``reports.bias_variance.halves``.
+    """
+
+    sentences: tuple[str, ...]
+    picture: Picture | None
+    tables: tuple[PartsTable, ...]
+    halves: tuple[tuple[str, str, str, str], ...]
+
+
+def bias_variance_section(found: BiasVariance) -> PartsSection:
+    """Return the section of the page.
+
+    Args:
+        found: Bias and variance of the settings.
+    """
+    losses: dict[str, list[tuple[str, ...]]] = {}
+    names: dict[str, tuple[str, ...]] = {}
+    for candidate, parts in found.settings:
+        for each in (parts.main, *parts.others):
+            losses.setdefault(each.loss, []).append((candidate.block, setting(candidate), *cells(each)))
+            names[each.loss] = ("regularizer", "strength", *part_headings(each))
+    tables = tuple(PartsTable(loss, names[loss], tuple(rows)) for loss, rows in losses.items())
+    return PartsSection(tuple(sentences(found)), draw_parts(found), tables, tuple(halves(found)))
 
 
 def constant_rows(data: SweepData, choice: Choice) -> list[TableRow]:

@@ -8,11 +8,14 @@ from pathlib import Path
 
 from rich.table import Table
 
+from reglab.analysis.bias_variance.tradeoff import BiasVariance, bias_variance, has_replicas
 from reglab.analysis.selection import Candidate, Choice
 from reglab.analysis.sweep_data import SweepData
 from reglab.analysis.verdict import Verdict, verdict
 from reglab.core.markdown import plain
 from reglab.core.secrets import hide
+from reglab.reports.bias_variance import FILE, csv_text, sentences
+from reglab.reports.bias_variance import table as bias_variance_table
 from reglab.reports.collect import collect, collect_experiment
 from reglab.reports.html import page
 from reglab.reports.terminal import WIDE, constant_row, headings, row, table
@@ -35,6 +38,8 @@ class SweepReport:
         tested: The test result in a sentence; empty if there is none.
         table: For the terminal.
         note: Markdown.
+        files: More files beside the page.
+        more: More tables and sentences for the terminal.
     """
 
     path: Path
@@ -43,6 +48,8 @@ class SweepReport:
     tested: str
     table: Table
     note: str
+    files: tuple[Path, ...] = ()
+    more: tuple[Table | str, ...] = ()
 
 
 def histogram_candidates(choice: Choice) -> tuple[Candidate, ...]:
@@ -68,7 +75,8 @@ def write(data: SweepData, choice: Choice, test: TestMetrics | None, folder: Pat
     result = result_on_test(data, choice, test)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "report.html"
-    path.write_text(hide(page(data, choice, answer, result)), encoding="utf-8")
+    parts = _bias_variance(data, choice)
+    path.write_text(hide(page(data, choice, answer, result, parts)), encoding="utf-8")
     return SweepReport(
         path,
         choice,
@@ -76,7 +84,26 @@ def write(data: SweepData, choice: Choice, test: TestMetrics | None, folder: Pat
         result.sentence if result else "",
         table(data, choice, _columns()),
         note(data, choice, answer, result),
+        *_of_bias_variance(parts, folder),
     )
+
+
+def _bias_variance(data: SweepData, choice: Choice) -> BiasVariance | None:
+    if not has_replicas(choice):
+        return None
+    return bias_variance(choice, data.outputs, data.task, data.trials[0].level)
+
+
+def _of_bias_variance(found: BiasVariance | None, folder: Path) -> tuple[tuple[Path, ...], tuple[Table | str, ...]]:
+    """Write the numbers into ``folder``; return the file, and what the terminal shows."""
+    if found is None:
+        return (), ()
+    drawn, told = bias_variance_table(found, _columns()), "\n".join(f"- {each}" for each in sentences(found))
+    if drawn is None:
+        return (), (told,)
+    path = folder / FILE
+    path.write_text(hide(csv_text(found)), encoding="utf-8")
+    return (path,), (drawn, told)
 
 
 def _columns() -> int:

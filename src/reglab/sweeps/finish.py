@@ -55,6 +55,9 @@ def show(report: SweepReport, uri: str) -> None:
     console = Console() if sys.stdout.isatty() else Console(width=100)
     console.print(report.table)
     console.print(report.verdict, highlight=False, markup=False)
+    for more in report.more:
+        console.print()
+        console.print(more, highlight=False, markup=False)
     if report.tested:
         console.print(report.tested, highlight=False, markup=False)
     console.print(f"\nReport:    {report.path}", highlight=False, markup=False, soft_wrap=True)
@@ -103,7 +106,8 @@ def _histogram_weights(uri: str, choice: Choice) -> dict[str, Any]:
 
 def _record(parent: RunTracker, choice: Choice, report: SweepReport, test: dict[str, dict[str, float]] | None) -> None:
     parent.note(report.note)
-    parent.artifact(report.path)
+    for path in (report.path, *report.files):
+        parent.artifact(path)
     parent.tag(
         **{
             RULE_TAG: choice.asked,

@@ -5,8 +5,10 @@ from dataclasses import dataclass
 
 from matplotlib.figure import Figure
 
+from reglab.analysis.bias_variance.tradeoff import BiasVariance
 from reglab.analysis.selection import Choice
 from reglab.analysis.sweep_data import SweepData
+from reglab.reports.figures.bias_variance import draw_bias_variance
 from reglab.reports.figures.canvas import themed, to_svg
 from reglab.reports.figures.colours import colours
 from reglab.reports.figures.epochs import draw_curves, draw_gap
@@ -14,7 +16,7 @@ from reglab.reports.figures.strength import draw_strength
 from reglab.reports.figures.summary import draw_summary, rows
 from reglab.reports.figures.weights import draw_weights
 
-__all__ = ["Picture", "draw"]
+__all__ = ["Picture", "draw", "draw_parts"]
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,27 @@ def draw(data: SweepData, choice: Choice) -> list[Picture]:
             for name, title, figure, caption in _figures(data, choice)
             if figure is not None
         ]
+
+
+def draw_parts(found: BiasVariance) -> Picture | None:
+    """Return the figure of bias and variance against strength; None if no strength was swept.
+
+    Args:
+        found: Of the sweep.
+    """
+    title = "Bias and variance"
+    caption = (
+        f"Parts of the {found.settings[0][1].main.loss if found.settings else 'loss'} on the validation rows. Band: "
+        f"{100 * found.level:g}% interval over training samples and rows. Dots: the risk as measured; the line through "
+        "it is the sum of the parts."
+    )
+    with themed():
+        figure = draw_bias_variance(found)
+        return (
+            None
+            if figure is None
+            else Picture("bias-variance", title, to_svg(figure, "bias-variance", f"{title}. {caption}"), caption)
+        )
 
 
 def _figures(data: SweepData, choice: Choice) -> Iterator[tuple[str, str, Figure | None, str]]:
