@@ -54,6 +54,11 @@ LAYERS["training.fused"] = LAYERS["training"] | {"training"}
 LAYERS["training front"] = set()
 LAYERS["api"] = {
     "core",
+    "analysis",
+    "analysis.bias_variance",
+    "reports",
+    "reports.figures",
+    "training.fused",
     "processes",
     "tasks",
     "data",

@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from reglab.api.bias_variance import BiasVarianceResult, bias_variance
     from reglab.api.fit import Fit, fit
     from reglab.callback.attach import attach
     from reglab.callback.regularize import Regularize
@@ -63,6 +64,7 @@ _HOMES = {
     "reglab.callback.regularize": ("Regularize",),
     "reglab.callback.attach": ("attach",),
     "reglab.huggingface.trainer_callback": ("TransformersCallback",),
+    "reglab.api.bias_variance": ("BiasVarianceResult", "bias_variance"),
     "reglab.api.fit": ("Fit", "fit"),
     "reglab.config.sweep_functions": ("linear", "log"),
     "reglab.sweeps.function_sweep": ("Sweep", "sweep"),
@@ -85,6 +87,8 @@ __all__ = [  # noqa: RUF022 - grouped as a reader looks for them
     "Sweep",
     "log",
     "linear",
+    "bias_variance",
+    "BiasVarianceResult",
     "Regularizer",
     "MeasureSettings",
     "UserError",

@@ -36,10 +36,10 @@ def report(arguments: Sequence[str]) -> int:
     with asking(asker()):
         uri, folder = given_uri(options.uri), options.folder or Path.cwd()
         if options.experiment is not None:
-            show(report_experiment(uri, options.experiment, folder, options.rule), uri)
+            show(uri, report_experiment(uri, options.experiment, folder, options.rule))
             return 0
         parent = find_run(uri, options.sweep)
-        show(write(parent.uri, parent.run_id, folder, options.rule), parent.uri)
+        show(parent.uri, *write(parent.uri, parent.run_id, folder, options.rule))
     return 0
 
 

@@ -1,9 +1,13 @@
 """Resampled training parts (bootstrap, disjoint), for bias and variance of training."""
 
+import hashlib
+from dataclasses import fields, replace
+
 import numpy as np
 import torch
 
 from reglab.core.errors import UserError
+from reglab.data.dataset import DataSet, Part
 from reglab.data.options import Options
 from reglab.data.source import Integers, Source
 from reglab.data.split import Split
@@ -48,7 +52,7 @@ def replica_rows(split: Split, source: Source, options: Options) -> Integers:
     if replicas is None:
         return train
     if options.resample == "bootstrap":
-        return train[_with_replacement(len(train), options)]
+        return train[_with_replacement(len(train), options.split_seed, options.replica)]
     if replicas > len(train):
         raise UserError(
             f"data.replicas={replicas} data.resample=disjoint cuts {len(train)} training rows into {replicas} parts: "
@@ -61,8 +65,44 @@ def replica_rows(split: Split, source: Source, options: Options) -> Integers:
     return train[np.sort(order[options.replica :: replicas])]
 
 
-def _with_replacement(rows: int, options: Options) -> Integers:
-    drawn = counter_rng.bits(stream(options.split_seed, "bootstrap", options.replica), torch.arange(rows))
+def resampled(data: DataSet, replicas: int, resample: str) -> list[DataSet]:
+    """Return a data set with its training part resampled, once for each replica; rows one by one.
+
+    Args:
+        data: Whose inputs are in memory.
+        replicas: Number of them, >= 2.
+        resample: As for ``replica_rows``; disjoint parts are not stratified.
+
+    Raises:
+        UserError: If the inputs are read from disk, or a disjoint part would have no row.
+    """
+    rows = len(data.train)
+    if data.streamed:
+        raise UserError("the training part is resampled row by row, and these inputs are read from disk: load them")
+    if resample == "bootstrap":
+        drawn = [_with_replacement(rows, 0, replica) for replica in range(replicas)]
+    elif rows < replicas:
+        raise UserError(f"replicas={replicas} disjoint samples cannot be cut from {rows} training rows: lower replicas")
+    else:
+        order = permutation(stream(0, "disjoint"), rows // replicas * replicas)
+        drawn = [np.sort(order[replica::replicas]) for replica in range(replicas)]
+    return [
+        replace(data, train=_taken(data.train, each), digest=_digest(data, resample, replicas, replica))
+        for replica, each in enumerate(drawn)
+    ]
+
+
+def _taken(part: Part, rows: Integers) -> Part:
+    index = torch.from_numpy(rows)
+    return Part(**{field.name: getattr(part, field.name)[index] for field in fields(part)})
+
+
+def _digest(data: DataSet, *resampling: object) -> str:
+    return hashlib.sha256(repr((data.digest, *resampling)).encode()).hexdigest()
+
+
+def _with_replacement(rows: int, seed: int, replica: int) -> Integers:
+    drawn = counter_rng.bits(stream(seed, "bootstrap", replica), torch.arange(rows))
     # The sign bit goes; 63 random bits leave the chances of any two rows equal to one part in 2^63
     # / rows.
     rows_drawn: Integers = ((drawn & (2**63 - 1)) % rows).numpy()

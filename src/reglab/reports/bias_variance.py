@@ -2,7 +2,8 @@
 
 import csv
 import io
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterator
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
@@ -12,8 +13,7 @@ from reglab.analysis.bias_variance.decompose import ADDS, HALF, HELPS, MAIN_WRON
 from reglab.analysis.bias_variance.intervals import Number
 from reglab.analysis.bias_variance.tradeoff import BiasVariance, Tradeoff, bias_name
 from reglab.analysis.estimate import Interval
-from reglab.analysis.formatting import bracket, compact, number, plural
-from reglab.analysis.trial import Candidate
+from reglab.analysis.formatting import bracket, number, plural
 from reglab.core.terminal import shown
 from reglab.reports.terminal import setting
 
@@ -92,35 +92,46 @@ def _change(found: Number) -> str:
     return f"{found.value:+.3g}" + (f" [{found.low:+.3g}, {found.high:+.3g}]" if found.low == found.low else "")
 
 
+def records(found: BiasVariance) -> list[dict[str, str | float | int]]:
+    """Return a mapping for each setting, loss and part: value, interval, training samples, runs, rows.
+
+    Args:
+        found: Of the settings.
+    """
+    return [
+        {
+            "regularizer": candidate.regularizer,
+            "strength": math.nan if candidate.strength is None else candidate.strength,
+            "setting": candidate.label,
+            "loss": each.loss,
+            "part": name,
+            "value": part.value,
+            "low": part.low,
+            "high": part.high,
+            "replicas": parts.replicas,
+            "runs": parts.runs,
+            "rows": parts.rows,
+        }
+        for candidate, parts in found.settings
+        for each in (parts.main, *parts.others)
+        for name, part in _all_numbers(each)
+    ]
+
+
 def csv_text(found: BiasVariance) -> str:
-    """Return a row for each setting, loss and part: value, interval, training samples, runs, rows."""
+    """Return ``records`` as CSV; what is not known is empty."""
     buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(
-        ["regularizer", "strength", "setting", "loss", "part", "value", "low", "high", "replicas", "runs", "rows"]
-    )
-    for candidate, parts in found.settings:
-        counts = (parts.replicas, parts.runs, parts.rows)
-        for each in (parts.main, *parts.others):
-            for name, found_number in _all_numbers(each):
-                ends = (found_number.value, found_number.low, found_number.high)
-                writer.writerow([*_names(candidate), each.loss, name, *(_field(value) for value in ends), *counts])
+    rows = records(found)
+    writer = csv.DictWriter(buffer, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({key: "" if value != value else value for key, value in row.items()} for row in rows)
     return buffer.getvalue()
-
-
-def _names(candidate: Candidate) -> Sequence[str]:
-    strength = "" if candidate.strength is None else compact(candidate.strength)
-    return candidate.regularizer, strength, candidate.label
 
 
 def _all_numbers(parts: Parts) -> Iterator[tuple[str, Number]]:
     yield from parts.numbers.items()
     for name, found in parts.sources.items():
         yield f"variance of {name}", found
-
-
-def _field(value: float) -> str:
-    return "" if value != value else repr(value)
 
 
 def halves(found: BiasVariance) -> list[tuple[str, str, str, str]]:

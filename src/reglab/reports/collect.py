@@ -36,14 +36,36 @@ FINAL = "final/"
 MONITOR = "measure.monitor"
 RULE = "sweep.rule"
 RULE_TAG = "reglab.rule"  # of a sweep: by which it was chosen last
-_DATA = ("data.name", "data.path", "data.target", "data.inputs", "data._target_", "data.train._target_")
+_DATA_SET = ("data.name", "data.path", "data.target", "data._target_", "data.train._target_")
+_DATA = (*_DATA_SET, "data.inputs")
 _PARENT = "mlflow.parentRunId"
 _RULE_OF_OLD_SWEEPS = "paired_1se"  # of sweeps made before there were rules
 EARLIER_TEST_USES_TAG = "reglab.test_looked_before"  # of a sweep: which runs saw its test set before
 
 
 def collect(uri: str, parent_id: str, rule: str | None = None) -> SweepData:
-    """Return the data of a sweep's report from MLflow.
+    """Return the data of the report of a sweep over one data set.
+
+    Args:
+        uri: Of the MLflow store.
+        parent_id: The sweep's run.
+        rule: Another rule than the sweep's ``sweep.rule``.
+
+    Raises:
+        UserError: There is no such sweep, or rule, or it has several data sets.
+    """
+    found = collect_by_data(uri, parent_id, rule)
+    if len(found) > 1:
+        raise UserError(
+            f"the sweep has several data sets ({', '.join(found)}), each with a choice of its own, which its report "
+            "names: give a run of one of them"
+        )
+    return next(iter(found.values()))
+
+
+def collect_by_data(uri: str, parent_id: str, rule: str | None = None) -> dict[str, SweepData]:
+    """Return the data of a sweep's reports from MLflow, by data set: losses of different data do not
+    compare.
 
     Of several attempts at a job one counts, see ``select_attempts``. The monitor is the config's
     ``measure.monitor``. Histories are read only for the settings that the report draws.
@@ -59,8 +81,30 @@ def collect(uri: str, parent_id: str, rule: str | None = None) -> SweepData:
     from reglab.tracking.mlflow import read  # late: mlflow
 
     parent = read.get_run(uri, parent_id)
-    records = select_attempts(read.sweep_runs(uri, parent_id))
-    return _collect(uri, parent, records, rule)
+    parts = by_data_set(select_attempts(read.sweep_runs(uri, parent_id)))
+    if len(parts) < 2:
+        return {name: _collect(uri, parent, records, rule) for name, records in (parts or {"": []}).items()}
+    tags = {key: value for key, value in parent.tags.items() if key != "reglab.jobs"}  # how many of each is not known
+    named = {name: replace(parent, name=f"{parent.name}, {name}", tags=tags) for name in parts}
+    return {name: _collect(uri, named[name], records, rule) for name, records in parts.items()}
+
+
+def by_data_set(records: "Iterable[RunRecord]") -> "dict[str, list[RunRecord]]":
+    """Return runs by the name of their data set: by file or target where names are the same."""
+    parts: dict[tuple[str, ...], list[RunRecord]] = {}
+    for record in records:
+        parts.setdefault(tuple(record.params.get(key, "") for key in _DATA_SET), []).append(record)
+    names = [
+        next((PurePath(value).name for key, value in enumerate(each) if _tells(value, key, list(parts))), "data")
+        for each in parts
+    ]
+    distinct = [name if names.count(name) == 1 else f"{name} {place}" for place, name in enumerate(names, 1)]
+    return dict(zip(distinct, parts.values(), strict=True))
+
+
+def _tells(value: str, key: int, parts: "list[tuple[str, ...]]") -> bool:
+    """Tell whether a data set's value under a key is one of its own."""
+    return value not in ("", "null", "None") and [each[key] for each in parts].count(value) == 1
 
 
 def collect_experiment(uri: str, name: str, rule: str | None = None) -> SweepData:

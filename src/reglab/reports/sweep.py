@@ -1,5 +1,6 @@
 """Write the report of a sweep: collect, choose, render."""
 
+import re
 import shutil
 import sys
 from collections.abc import Mapping
@@ -16,12 +17,12 @@ from reglab.core.markdown import plain
 from reglab.core.secrets import hide
 from reglab.reports.bias_variance import FILE, csv_text, sentences
 from reglab.reports.bias_variance import table as bias_variance_table
-from reglab.reports.collect import collect, collect_experiment
+from reglab.reports.collect import collect_by_data, collect_experiment
 from reglab.reports.html import page
 from reglab.reports.terminal import WIDE, constant_row, headings, row, table
 from reglab.reports.test_result import ResultOnTest, result_on_test
 
-__all__ = ["SweepReport", "collect", "histogram_candidates", "report", "report_experiment", "write"]
+__all__ = ["SweepReport", "collect_by_data", "histogram_candidates", "report", "report_experiment", "write"]
 
 # Run id -> its metrics on the test set, e.g. {"test/loss": 0.2, "test/accuracy": 0.95}.
 TestMetrics = Mapping[str, Mapping[str, float]]
@@ -59,7 +60,7 @@ def histogram_candidates(choice: Choice) -> tuple[Candidate, ...]:
     return tuple({c.label: c for c in wanted if c is not None}.values())
 
 
-def write(data: SweepData, choice: Choice, test: TestMetrics | None, folder: Path) -> SweepReport:
+def write(data: SweepData, choice: Choice, test: TestMetrics | None, folder: Path, name: str = "") -> SweepReport:
     """Write ``report.html`` into ``folder`` and return the report.
 
     Args:
@@ -68,13 +69,14 @@ def write(data: SweepData, choice: Choice, test: TestMetrics | None, folder: Pat
         test: Test metrics by run id, for the chosen candidate's runs; None for those that the runs
             have.
         folder: Where the page is written.
+        name: Of the data set, in the names of the files, where the sweep has several.
     """
     answer = verdict(choice, data.score)
     if data.changed_data:
         answer = Verdict(data.changed_data, (answer.headline, *answer.details))
     result = result_on_test(data, choice, test)
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "report.html"
+    path = folder / file_name("report.html", name)
     parts = _bias_variance(data, choice)
     path.write_text(hide(page(data, choice, answer, result, parts)), encoding="utf-8")
     return SweepReport(
@@ -84,7 +86,7 @@ def write(data: SweepData, choice: Choice, test: TestMetrics | None, folder: Pat
         result.sentence if result else "",
         table(data, choice, _columns()),
         note(data, choice, answer, result),
-        *_of_bias_variance(parts, folder),
+        *_of_bias_variance(parts, folder / file_name(FILE, name)),
     )
 
 
@@ -94,14 +96,19 @@ def _bias_variance(data: SweepData, choice: Choice) -> BiasVariance | None:
     return bias_variance(choice, data.outputs, data.task, data.trials[0].level)
 
 
-def _of_bias_variance(found: BiasVariance | None, folder: Path) -> tuple[tuple[Path, ...], tuple[Table | str, ...]]:
-    """Write the numbers into ``folder``; return the file, and what the terminal shows."""
+def file_name(file: str, data_set: str) -> str:
+    """Return the name of a file of a data set: ``report.html``, ``report-digits.html``."""
+    stem, dot, ending = file.partition(".")
+    return f"{stem}-{re.sub(r'[^A-Za-z0-9_.-]+', '-', data_set)}{dot}{ending}" if data_set else file
+
+
+def _of_bias_variance(found: BiasVariance | None, path: Path) -> tuple[tuple[Path, ...], tuple[Table | str, ...]]:
+    """Write the numbers at ``path``; return the files, and what the terminal shows."""
     if found is None:
         return (), ()
     drawn, told = bias_variance_table(found, _columns()), "\n".join(f"- {each}" for each in sentences(found))
     if drawn is None:
         return (), (told,)
-    path = folder / FILE
     path.write_text(hide(csv_text(found)), encoding="utf-8")
     return (path,), (drawn, told)
 
@@ -111,8 +118,8 @@ def _columns() -> int:
     return shutil.get_terminal_size((WIDE, 0)).columns if sys.stdout.isatty() else WIDE
 
 
-def report(uri: str, parent_id: str, folder: Path, rule: str | None = None) -> SweepReport:
-    """Collect, choose and write in one go, without weight histograms.
+def report(uri: str, parent_id: str, folder: Path, rule: str | None = None) -> list[SweepReport]:
+    """Collect, choose and write in one go, without weight histograms; a report for each data set.
 
     Args:
         uri: Of the MLflow store.
@@ -123,8 +130,8 @@ def report(uri: str, parent_id: str, folder: Path, rule: str | None = None) -> S
     Raises:
         UserError: There is no such sweep or rule, or no run of it has a result.
     """
-    data = collect(uri, parent_id, rule)
-    return write(data, data.choose(), None, folder)
+    found = collect_by_data(uri, parent_id, rule)
+    return [write(data, data.choose(), None, folder, name if len(found) > 1 else "") for name, data in found.items()]
 
 
 def report_experiment(uri: str, name: str, folder: Path, rule: str | None = None) -> SweepReport:

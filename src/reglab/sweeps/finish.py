@@ -2,6 +2,7 @@
 
 import dataclasses
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -10,17 +11,21 @@ from rich.console import Console
 from reglab.analysis.selection import Choice, Trial
 from reglab.analysis.table_report import FILE
 from reglab.reports.collect import EARLIER_TEST_USES_TAG, RULE, RULE_TAG, read_tables
-from reglab.reports.sweep import SweepReport, collect, histogram_candidates, write
+from reglab.reports.sweep import SweepReport, collect_by_data, histogram_candidates, write
 from reglab.reports.test_result import describe_runs
 from reglab.tracking import RunTracker, TrackingSettings
 from reglab.tracking.settings import view_command
+
+# Of a data set: earlier uses of its test set, the test metrics of the chosen runs, the report.
+Finished = tuple[str, dict[str, dict[str, float]] | None, SweepReport]
 
 
 def finish_sweep(config: DictConfig, parent: RunTracker) -> None:
     """Write the report of a sweep into its folder and print table, verdict and paths.
 
     The chosen setting's runs are evaluated on the test set unless ``sweep.test`` is false. That is
-    recorded with the parent run, which stays open, and so are earlier uses of the test set.
+    recorded with the parent run, which stays open, and so are earlier uses of the test set. Of
+    several data sets each has its choice, test and report.
 
     Args:
         config: Of the whole sweep.
@@ -30,29 +35,42 @@ def finish_sweep(config: DictConfig, parent: RunTracker) -> None:
     sweep: Any = OmegaConf.to_container(config.sweep, resolve=True)
     if not sweep.get("report", True):
         return
-    data = collect(settings.uri, parent.run_id, _rule(config, settings.uri, parent.run_id))
-    data = dataclasses.replace(data, tables=read_tables(parent.folder / FILE))  # on its way to the store
-    choice = data.choose()
-    test = None
-    if sweep.get("test", True):
-        data = dataclasses.replace(data, earlier_test_uses=_earlier_test_uses(settings.uri, parent.run_id, choice))
-        if data.earlier_test_uses:
-            parent.tag(**{EARLIER_TEST_USES_TAG: data.earlier_test_uses})
-        test = _evaluate_test(settings.uri, choice)
-    data = dataclasses.replace(data, weights=_histogram_weights(settings.uri, choice))
-    report = write(data, choice, test, parent.folder)
-    _record(parent, choice, report, test)
-    show(report, settings.uri)
+    found = collect_by_data(settings.uri, parent.run_id, _rule(config, settings.uri, parent.run_id))
+    finished = []
+    for name, data in found.items():
+        choice = data.choose()
+        uses, test = "", None
+        if sweep.get("test", True):
+            uses = _earlier_test_uses(settings.uri, parent.run_id, choice)
+            test = _evaluate_test(settings.uri, choice)
+        data = dataclasses.replace(
+            data,
+            tables=read_tables(parent.folder / FILE),  # on its way to the store
+            earlier_test_uses=uses or data.earlier_test_uses,
+            weights=_histogram_weights(settings.uri, choice),
+        )
+        finished.append((uses, test, write(data, choice, test, parent.folder, name if len(found) > 1 else "")))
+    _record(parent, finished)
+    show(settings.uri, *(report for _, _, report in finished))
 
 
-def show(report: SweepReport, uri: str) -> None:
-    """Print table, verdict and test result, the report's path and the dashboard's address.
+def show(uri: str, *reports: SweepReport) -> None:
+    """Print table, verdict and test result, the reports' paths and the dashboard's address.
 
     Args:
-        report: The report.
         uri: Of the MLflow store.
+        reports: One, or one for each data set.
     """
     console = Console() if sys.stdout.isatty() else Console(width=100)
+    for report in reports:
+        _show(console, report)
+    console.print()
+    for report in reports:
+        console.print(f"Report:    {report.path}", highlight=False, markup=False, soft_wrap=True)
+    console.print(f"Dashboard: {view_command(uri)}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _show(console: Console, report: SweepReport) -> None:
     console.print(report.table)
     console.print(report.verdict, highlight=False, markup=False)
     for more in report.more:
@@ -60,8 +78,6 @@ def show(report: SweepReport, uri: str) -> None:
         console.print(more, highlight=False, markup=False)
     if report.tested:
         console.print(report.tested, highlight=False, markup=False)
-    console.print(f"\nReport:    {report.path}", highlight=False, markup=False, soft_wrap=True)
-    console.print(f"Dashboard: {view_command(uri)}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _rule(config: DictConfig, uri: str, parent_id: str) -> str | None:
@@ -104,16 +120,22 @@ def _histogram_weights(uri: str, choice: Choice) -> dict[str, Any]:
     }
 
 
-def _record(parent: RunTracker, choice: Choice, report: SweepReport, test: dict[str, dict[str, float]] | None) -> None:
-    parent.note(report.note)
-    for path in (report.path, *report.files):
-        parent.artifact(path)
+def _record(parent: RunTracker, finished: Sequence[Finished]) -> None:
+    """Record what was found, of each data set, with the sweep's run."""
+    reports = [report for _, _, report in finished]
+    parent.note("\n\n".join(report.note for report in reports))
+    for report in reports:
+        for path in (report.path, *report.files):
+            parent.artifact(path)
+    if any(uses for uses, _, _ in finished):
+        parent.tag(**{EARLIER_TEST_USES_TAG: "; ".join(uses for uses, _, _ in finished if uses)})
     parent.tag(
         **{
-            RULE_TAG: choice.asked,
-            "reglab.chosen": choice.chosen.label,
-            "reglab.verdict": report.verdict.splitlines()[0],
+            RULE_TAG: reports[0].choice.asked,
+            "reglab.chosen": "; ".join(report.choice.chosen.label for report in reports),
+            "reglab.verdict": " ".join(report.verdict.splitlines()[0] for report in reports),
         }
     )
-    if test is not None:
-        parent.tag(**{"reglab.test_touched_by": " ".join(sorted(test))})
+    tested = sorted(run_id for _, test, _ in finished for run_id in test or ())
+    if any(test is not None for _, test, _ in finished):
+        parent.tag(**{"reglab.test_touched_by": " ".join(tested)})

@@ -153,8 +153,8 @@ def _finished(jobs: Sequence[FunctionJob], settings: TrackingSettings, parent: R
     """Choose, write the report and print it."""
     from reglab.reports.sweep import report
 
-    written = report(settings.uri, parent.run_id, parent.folder)
-    show(written, settings.uri)
+    (written,) = report(settings.uri, parent.run_id, parent.folder)
+    show(settings.uri, written)
     parent.note(written.note)
     parent.artifact(written.path)
     chosen = written.choice.chosen
