@@ -10,8 +10,8 @@ from reglab.analysis.trial import REPEATED, Candidate, Trial
 # Config keys that are no part of a setting: paths, tracking, the job's number, how rows are read.
 BOOKKEEPING = ("sweep.", "tracking.", "hydra.", "data.stream", "data.workers")
 # Replicas repeat a setting as seeds do: they train on other rows, but are validated on the same
-# ones.
-REPLICA = "data.replica"
+# ones. So do seeds of the first weights.
+REPLICAS = ("data.replica", "init_seed")
 _STRENGTH = "strength"  # key of the main number where the params have none
 
 Group = list[Trial]
@@ -69,14 +69,14 @@ def _repeats(trials: Group, by_block: bool) -> dict[str, set[tuple[str, ...]]]:
 
 
 def _repeat(trial: Trial) -> tuple[str, ...]:
-    return (*trial.repeat(), trial.params.get(REPLICA, ""))
+    return (*trial.repeat(), *(trial.params.get(key, "") for key in REPLICAS))
 
 
 def _setting(params: Mapping[str, str]) -> dict[str, str]:
     return {
         key: value
         for key, value in params.items()
-        if key not in (*REPEATED, REPLICA, "name") and not key.startswith(BOOKKEEPING)
+        if key not in (*REPEATED, *REPLICAS, "name") and not key.startswith(BOOKKEEPING)
     }
 
 

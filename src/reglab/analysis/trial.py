@@ -57,7 +57,7 @@ class Trial:
     @property
     def within_split(self) -> tuple[str, ...]:
         """What distinguishes this run from others of its setting and split: seed, replica."""
-        return str(self.seed), self.params.get("data.replica", "")
+        return str(self.seed), *(self.params.get(key, "") for key in ("data.replica", "init_seed"))
 
     @property
     def job(self) -> str:

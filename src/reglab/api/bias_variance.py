@@ -23,7 +23,7 @@ from reglab.data import DataSet
 from reglab.data.replicas import resampled
 from reglab.models.lightning_module import check_plain
 from reglab.regularizers import Cocktail, Regularizer, name_members
-from reglab.reports.bias_variance import records, sentences, table
+from reglab.reports.bias_variance import plain_table, records, sentences, sources, table
 from reglab.reports.figures.bias_variance import draw_bias_variance
 from reglab.training import describe
 from reglab.training.check import check_experiment
@@ -33,7 +33,7 @@ from reglab.training.length import take_length
 from reglab.training.process_state import process_restored
 from reglab.training.recipe import Recipe, optimizer_config, scheduler_config
 
-_WIDTH = 120
+_WIDTH = 150
 _STEPS = 32  # of a chunk, as by default elsewhere
 Setting = Regularizer | Sequence[Regularizer]
 
@@ -63,6 +63,9 @@ class BiasVarianceResult:
         console = Console(width=_WIDTH, color_system=None)
         with console.capture() as captured:
             console.print(table(self.found, _WIDTH) or "")
+            names, rows = sources(self.found)
+            if rows:
+                console.print(plain_table("Variance by source", names, rows))
         lost = [f"{self.diverged} trainings diverged and are left out"] if self.diverged else []
         return captured.get() + "\n".join(f"- {each}" for each in [*sentences(self.found), *lost])
 
@@ -143,8 +146,8 @@ def _settings(given: object) -> dict[str, dict[str, Regularizer]]:
     several = list(named.values()) if named is not None else given
     if not isinstance(several, Sequence) or isinstance(several, str) or not several:
         raise UserError(
-            "regularizers must be a list of settings, such as [[], reglab.L2(1e-3), reglab.L2(1e-2)], where [] is none; "
-            f"got {given!r}"
+            "regularizers must be a list of settings, such as [[], reglab.L2(1e-3), reglab.L2(1e-2)], where [] is "
+            f"none; got {given!r}"
         )
     members = [_members(setting) for setting in several]
     names = [str(name) for name in named] if named is not None else [""] * len(members)

@@ -61,8 +61,9 @@ def computed_part(config: Mapping[str, Any], trail: str | None = None) -> dict[s
     job = {key: value for key, value in config.items() if key not in _IGNORED_GROUPS}
     if trail:
         job["trail"] = trail  # it starts from what others computed before it
-    if job.get("loss", "") is None:  # as it was before there was this
-        del job["loss"]
+    for key in ("loss", "init_seed"):
+        if job.get(key, "") is None:  # as it was before there was this
+            del job[key]
     # Their order is their nesting.
     job["regularizer"] = list((job.get("regularizer") or {}).items())
     job["trainer"] = {

@@ -20,7 +20,7 @@ from reglab.config.yaml_file import read_mapping
 from reglab.core.errors import UserError, nearest
 
 GROUPS = ("data", "model", "optimizer", "scheduler", "regularizer", "measure", "trainer", "tracking")
-ROOTS = frozenset({*GROUPS, "name", "seed", "trust", "loss", "callbacks", "sweep", "hydra"})
+ROOTS = frozenset({*GROUPS, "name", "seed", "init_seed", "trust", "loss", "callbacks", "sweep", "hydra"})
 _PACKAGES = ("experiment", "debug")  # groups whose files set other keys, and leave nothing under their own
 _REFERENCE = re.compile(r"\$\{[^}]*")
 # Words of other frameworks, and how the same is said here.

@@ -12,7 +12,10 @@ MIN_MEMBERS = 8  # packs are not split into smaller ones for an idle worker
 MAX_MEMBERS = 1024
 
 # Numbers here may differ between the members of a pack.
-_FREE_KEYS = {"seed", "trainer.gradient_clip_norm", "data.split_seed", "data.label_noise", "data.fold", "data.replica"}
+_FREE_KEYS = {
+    *("seed", "init_seed", "trainer.gradient_clip_norm"),
+    *("data.split_seed", "data.label_noise", "data.fold", "data.replica"),
+}
 _FREE_GROUPS = ("regularizer.", "optimizer.", "scheduler.")
 _NOT_THE_JOB = ("name", "sweep", "hydra")
 # Values that the fused engine supports; a job with others trains alone.

@@ -99,6 +99,8 @@ class Regularizer(nn.Module):
     """
     stronger: ClassVar[int] = 1
     """1 where a larger strength regularizes more, -1 where a smaller one does."""
+    directions: ClassVar[Mapping[str, int]] = {}
+    """The same of other numbers, by name."""
     claims: ClassVar[frozenset[str]] = frozenset()
     """What only one member of a cocktail may own, such as the averaged weights."""
     tasks: ClassVar[frozenset[str] | None] = None

@@ -27,6 +27,7 @@ class EarlyStopping(Regularizer):
 
     neutral: ClassVar[Mapping[str, float] | None] = {"patience": math.inf}
     stronger: ClassVar[int] = -1
+    directions: ClassVar[Mapping[str, int]] = {"min_delta": 1}
     claims: ClassVar[frozenset[str]] = frozenset({"stopping"})
     stops: ClassVar[bool] = True
     patience: Tensor

@@ -3,13 +3,24 @@
 import csv
 import io
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from reglab.analysis.bias_variance.decompose import ADDS, HALF, HELPS, MAIN_WRONG, NOISE, RISK, SUM, VARIANCE, Parts
+from reglab.analysis.bias_variance.decompose import (
+    ADDS,
+    HALF,
+    HELPS,
+    MAIN_WRONG,
+    NOISE,
+    RISK,
+    SUM,
+    VARIANCE,
+    Decomposition,
+    Parts,
+)
 from reglab.analysis.bias_variance.intervals import Number
 from reglab.analysis.bias_variance.tradeoff import BiasVariance, Tradeoff, bias_name
 from reglab.analysis.estimate import Interval
@@ -19,6 +30,9 @@ from reglab.reports.terminal import setting
 
 FILE = "bias_variance.csv"
 TITLE = "Bias and variance"
+_SETTING, _CELL = 32, 23  # columns of a terminal: of a setting's name, and of a number with its interval
+_SQUARES = ("squared error", "Brier score")
+_UNKNOWN = Number(math.nan)
 _COLUMNS = {VARIANCE: "variance", NOISE: "noise", SUM: "sum", RISK: "measured risk"}
 _OF_ERROR = {MAIN_WRONG: "main prediction wrong", VARIANCE: "variance", ADDS: "adds", HELPS: "helps", RISK: "error"}
 
@@ -50,23 +64,57 @@ def table(found: BiasVariance, width: int) -> Table | None:
     """
     if not found.settings:
         return None
-    main = found.settings[0][1].main
+    first = found.settings[0][1]
+    names = headings(first.main)
+    wide = _SETTING + _CELL * len(names) <= width
+    rows = []
+    for candidate, parts in found.settings:
+        texts = cells(parts.main) if wide else [each.split(" [")[0] for each in cells(parts.main)]
+        rows.append((candidate.block, setting(candidate), *texts))
+    title = f"{TITLE} of the {first.main.loss}, {plural(first.replicas, 'training sample')}"
+    return plain_table(title, ("regularizer", "strength", *names), rows)
+
+
+def plain_table(title: str, names: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    """Return a table for the terminal: two columns of names, then numbers.
+
+    Args:
+        title: Above it.
+        names: Headings.
+        rows: Texts.
+    """
     drawn = Table(
-        title=Text(shown(f"{TITLE} of the {main.loss}, {plural(found.settings[0][1].replicas, 'training sample')}")),
+        title=Text(shown(title), no_wrap=True),
         title_justify="left",
         box=SIMPLE_HEAD,
         show_edge=False,
         padding=0,
+        min_width=len(title),
     )
-    wide = len(headings(main)) <= 3 and width >= 100
-    for heading in ("regularizer", "strength"):
-        drawn.add_column(heading, max_width=16, overflow="fold")
-    for heading in headings(main):
-        drawn.add_column(heading, justify="right", no_wrap=True)
-    for candidate, parts in found.settings:
-        texts = cells(parts.main) if wide else [each.split(" [")[0] for each in cells(parts.main)]
-        drawn.add_row(*(Text(shown(each)) for each in (candidate.block, setting(candidate), *texts)))
+    for place, name in enumerate(names):
+        numbers = place > 1
+        drawn.add_column(name, justify="right" if numbers else "left", no_wrap=numbers, overflow="fold")
+    for row in rows:
+        drawn.add_row(*(Text(shown(cell)) for cell in row))
     return drawn
+
+
+def sources(found: BiasVariance) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Return headings and rows of the variance by source; none where runs differ in samples alone."""
+    split = [(candidate, _by_source(parts)) for candidate, parts in found.settings]
+    names = list(dict.fromkeys(name for _, parts in split for name in parts.sources))
+    if not names:
+        return (), []
+    rows = [
+        (candidate.block, setting(candidate), *(_text(parts.sources.get(name, _UNKNOWN)) for name in names))
+        for candidate, parts in split
+    ]
+    return ("regularizer", "strength", *names), rows
+
+
+def _by_source(parts: Decomposition) -> Parts:
+    """Return the parts of the squared error, or of the Brier score: where variances add up."""
+    return next(each for each in (parts.main, *parts.others) if each.loss in _SQUARES)
 
 
 def sentences(found: BiasVariance) -> list[str]:
@@ -77,15 +125,19 @@ def sentences(found: BiasVariance) -> list[str]:
 def _unknown(found: BiasVariance) -> Iterator[str]:
     if found.settings and not found.noise_known:
         yield "Bias and noise are one number: what of the loss no model could avoid is not known of these data."
+    if found.settings and math.isnan(found.settings[0][1].main.numbers[RISK].low):
+        yield "No intervals: they need three training samples, and three of each seed that varies."
 
 
 def _traded(each: Tradeoff, found: BiasVariance) -> str:
     parts = next(parts for candidate, parts in found.settings if candidate is each.best)
     names = {RISK: "risk", VARIANCE: "variance"}
     changes = ", ".join(f"{names.get(key, bias_name(parts.main))} {_change(n)}" for key, n in each.differences.items())
+    told = f" ({100 * found.level:g}% intervals)" if "[" in changes else ""
+    if each.inside is None:
+        return f"{each.best.label} against {each.against.label}: {changes}{told}."
     place = "inside the range that was tried" if each.inside else "at an end of the range that was tried: widen it"
-    least = f"Least risk of {each.best.block} at {setting(each.best) or 'its setting'}, {place}"
-    return f"{least}. Against {each.against.label}: {changes} ({100 * found.level:g}% intervals)."
+    return f"Least risk of {each.best.block} at {setting(each.best)}, {place}. Against {each.against.label}: {changes}{told}."
 
 
 def _change(found: Number) -> str:

@@ -17,7 +17,7 @@ from reglab.analysis.selection import Choice
 from reglab.analysis.sweep_data import SweepData
 from reglab.analysis.verdict import Verdict
 from reglab.core.metric_direction import lower_is_better
-from reglab.reports.bias_variance import cells, halves, sentences
+from reglab.reports.bias_variance import cells, halves, sentences, sources
 from reglab.reports.bias_variance import headings as part_headings
 from reglab.reports.figures import Picture, draw, draw_parts
 from reglab.reports.terminal import TableRow, constant_row, headings, row, setting
@@ -116,12 +116,14 @@ class PartsSection:
         picture: Against strength; None if no strength was swept.
         tables: One for each loss.
         halves: See ``reports.bias_variance.halves``.
+        sources: The variance by what made runs differ; None where that is one thing.
     """
 
     sentences: tuple[str, ...]
     picture: Picture | None
     tables: tuple[PartsTable, ...]
     halves: tuple[tuple[str, str, str, str], ...]
+    sources: PartsTable | None
 
 
 def bias_variance_section(found: BiasVariance) -> PartsSection:
@@ -137,7 +139,9 @@ def bias_variance_section(found: BiasVariance) -> PartsSection:
             losses.setdefault(each.loss, []).append((candidate.block, setting(candidate), *cells(each)))
             names[each.loss] = ("regularizer", "strength", *part_headings(each))
     tables = tuple(PartsTable(loss, names[loss], tuple(rows)) for loss, rows in losses.items())
-    return PartsSection(tuple(sentences(found)), draw_parts(found), tables, tuple(halves(found)))
+    split, rows = sources(found)
+    table = PartsTable("Variance by source", split, tuple(rows)) if rows else None
+    return PartsSection(tuple(sentences(found)), draw_parts(found), tables, tuple(halves(found)), table)
 
 
 def constant_rows(data: SweepData, choice: Choice) -> list[TableRow]:

@@ -35,14 +35,18 @@ _MIN_PROCESS_LIMIT = 64  # are started on a CPU in any case
 _TRIED = 64  # rows that a score is tried on
 
 
-def check_seed(seed: object) -> int:
+def check_seed(seed: object, key: str = "seed") -> int:
     """Return ``seed``.
+
+    Args:
+        seed: As given.
+        key: How it was given, for the message.
 
     Raises:
         UserError: Unless it is an integer that 63 bits hold.
     """
     if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**63:
-        raise UserError(f"seed must be an integer >= 0, got {seed}")
+        raise UserError(f"{key} must be an integer >= 0, got {seed}")
     return seed
 
 

@@ -103,12 +103,14 @@ def main_strength(cocktail: Cocktail) -> tuple[float | None, int]:
 
 
 def directions(cocktail: Cocktail) -> dict[str, int]:
-    """Return the config key of each member's main number, with whether larger (+1) or smaller (-1)
-    is stronger.
+    """Return the config key of each number that regularizes more the larger (+1) or the smaller (-1)
+    it is.
     """
-    keys = {name: _main_number(member) for name, member in cocktail.named_regularizers()}
-    signs = {name: member.stronger for name, member in cocktail.named_regularizers()}
-    return {f"regularizer.{name}.{key}": signs[name] for name, key in keys.items() if key}
+    found: dict[str, int] = {}
+    for name, member in cocktail.named_regularizers():
+        main = {_main_number(member): member.stronger}
+        found |= {f"regularizer.{name}.{key}": sign for key, sign in (main | dict(member.directions)).items() if key}
+    return found
 
 
 def _main_number(member: Regularizer) -> str:

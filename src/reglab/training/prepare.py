@@ -174,7 +174,7 @@ def build_experiment(
     seed = check_seed(job["seed"])
     cocktail = describe.build_cocktail(job["regularizer"], seed, loaded.task)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.manual_seed(seed if job.get("init_seed") is None else check_seed(job["init_seed"], "init_seed"))
         documents = task_named(loaded.task).reads == "queries"
         sizes = (loaded.input_shape, loaded.outputs, loaded.tokens)
         model = models.build(job["model"], *sizes, loaded.several, documents)

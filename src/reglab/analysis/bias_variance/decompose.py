@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from reglab.analysis.bias_variance.cross_entropy import cross_entropy, jackknifed_variance, plug_in_variance
 from reglab.analysis.bias_variance.intervals import Estimates, Number, numbers
 from reglab.analysis.bias_variance.pairs import Factors, Floats, Integers, clusters, restricted
-from reglab.analysis.bias_variance.predictions import REPLICA, Predictions
+from reglab.analysis.bias_variance.predictions import SAMPLE, Predictions
 from reglab.analysis.bias_variance.squared_error import squared_error
 from reglab.analysis.bias_variance.zero_one import zero_one
 
@@ -89,7 +89,7 @@ def decompose(answers: Predictions, level: float = 0.95) -> Decomposition:
         sources = {key.removeprefix(_SOURCE): found.pop(key) for key in list(found) if key.startswith(_SOURCE)}
         return Parts(loss, found, sources)
 
-    replicas, runs, rows = len(set(answers.levels[REPLICA])), *answers.outputs.shape[:2]
+    replicas, runs, rows = len(set(answers.levels[SAMPLE])), *answers.outputs.shape[:2]
     main = parts(MAIN[answers.task], estimates_of(answers))
     if answers.task == "regression":
         return Decomposition(main, (), replicas, runs, rows)

@@ -12,7 +12,7 @@ from reglab.analysis.per_example_file import Examples
 from reglab.analysis.trial import Candidate
 from reglab.core.errors import UserError
 
-REPLICA, SEED, INITIAL = "data.replica", "seed", "init_seed"
+SAMPLE, INITIAL, SEED = "training sample", "initial weights", "seed"  # of data.replica, init_seed, seed
 TASKS = ("regression", "classification", "binary", "multilabel")
 _TOLERANCE = 1e-3  # relative, of a float32 loss computed again
 
@@ -97,7 +97,8 @@ def predictions(candidate: Candidate, results: Mapping[str, Examples], task: str
         weights=None if first.val_weight is None else first.val_weight.astype(np.float64),
         index=first.val_index,
         levels={
-            REPLICA: tuple(trial.params.get(REPLICA, "") for trial in candidate.trials),
+            SAMPLE: tuple(trial.params.get("data.replica", "") for trial in candidate.trials),
+            INITIAL: tuple(trial.params.get("init_seed", "") for trial in candidate.trials),
             SEED: tuple(str(trial.seed) for trial in candidate.trials),
         },
     )
@@ -106,7 +107,7 @@ def predictions(candidate: Candidate, results: Mapping[str, Examples], task: str
 
 
 def _check(answers: Predictions, losses: NDArray[np.floating], candidate: Candidate) -> None:
-    if "" in answers.levels[REPLICA] or len(set(answers.levels[REPLICA])) < 2:
+    if "" in answers.levels[SAMPLE] or len(set(answers.levels[SAMPLE])) < 2:
         raise UserError(
             f"{candidate.label}: the runs have one training sample, and variance needs several: "
             "data.replicas=20 'data.replica=range(20)'"

@@ -33,13 +33,14 @@ class Tradeoff:
         best: The setting.
         against: What it is compared with.
         differences: Of ``risk``, ``variance`` and bias, below 0 where ``best`` has less.
-        inside: Whether the setting is neither the weakest nor the strongest of its block.
+        inside: Whether the setting is neither the weakest nor the strongest of its block; None of a
+            block of one.
     """
 
     best: Candidate
     against: Candidate
     differences: Mapping[str, Number]
-    inside: bool
+    inside: bool | None
 
 
 @dataclass(frozen=True)
@@ -132,8 +133,8 @@ def _tradeoff(
         return None  # the runs cannot be paired
     differences = numbers(estimates_of(one).minus(estimates_of(other)), one.factors, one.weights, level)
     kept = {key: differences[key] for key in (RISK, VARIANCE, BIAS, BIAS_NOISE) if key in differences}
-    ends = (block[0], block[-1])
-    return Tradeoff(best, baseline, kept, all(best is not end for end in ends))
+    inside = None if len(block) == 1 else best is not block[0] and best is not block[-1]
+    return Tradeoff(best, baseline, kept, inside)
 
 
 def bias_name(parts: Parts) -> str:

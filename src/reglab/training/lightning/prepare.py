@@ -217,6 +217,8 @@ def _check(job: Mapping[str, Any]) -> None:
             )
     if (job.get("sweep") or {}).get("path"):
         raise UserError("sweep.path has no effect with model=lightning: its jobs begin as the module does")
+    if job.get("init_seed") is not None:
+        raise UserError("init_seed has no effect with model=lightning: seed seeds all that its code draws")
     if job.get("loss") is not None:
         raise UserError("loss has no effect with model=lightning: the module's training_step computes the loss")
     assert uses_lightning_loop(job)
