@@ -137,7 +137,8 @@ def _traded(each: Tradeoff, found: BiasVariance) -> str:
     if each.inside is None:
         return f"{each.best.label} against {each.against.label}: {changes}{told}."
     place = "inside the range that was tried" if each.inside else "at an end of the range that was tried: widen it"
-    return f"Least risk of {each.best.block} at {setting(each.best)}, {place}. Against {each.against.label}: {changes}{told}."
+    against = f"Against {each.against.label}: {changes}{told}."
+    return f"Least risk of {each.best.block} at {setting(each.best)}, {place}. {against}"
 
 
 def _change(found: Number) -> str:
