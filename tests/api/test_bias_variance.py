@@ -69,7 +69,7 @@ def test_strengths_make_a_figure(data: reglab.DataSet) -> None:
 def test_samples_are_drawn_or_dealt_out(data: reglab.DataSet) -> None:
     rows = data.train.index.tolist()
     dealt = [sample.train.index.tolist() for sample in resampled(data, 4, "disjoint")]
-    assert sorted(sum(dealt, [])) == sorted(rows)
+    assert sorted(row for each in dealt for row in each) == sorted(rows)
     drawn = [sample.train.index.tolist() for sample in resampled(data, 4, "bootstrap")]
     assert all(len(each) == len(rows) and set(each) < set(rows) for each in drawn)
     assert len({sample.digest for sample in resampled(data, 4, "bootstrap")}) == 4

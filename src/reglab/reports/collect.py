@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 PACKAGES = ("reglab", "torch", "pytorch-lightning", "hydra-core", "mlflow")
+BLOCK = "reglab.block"
 FINAL = "final/"
 MONITOR = "measure.monitor"
 RULE = "sweep.rule"
@@ -86,7 +87,19 @@ def collect_by_data(uri: str, parent_id: str, rule: str | None = None) -> dict[s
         return {name: _collect(uri, parent, records, rule) for name, records in (parts or {"": []}).items()}
     tags = {key: value for key, value in parent.tags.items() if key != "reglab.jobs"}  # how many of each is not known
     named = {name: replace(parent, name=f"{parent.name}, {name}", tags=tags) for name in parts}
-    return {name: _collect(uri, named[name], records, rule) for name, records in parts.items()}
+    return {name: _collect(uri, named[name], _short_blocks(records), rule) for name, records in parts.items()}
+
+
+def _short_blocks(records: "list[RunRecord]") -> "list[RunRecord]":
+    """Return runs of one data set whose blocks are named without what is the same for all of them.
+
+    ``l2 (data=wine)`` becomes ``l2``, where no other block of these runs would be called so.
+    """
+    labels = {record.tags.get(BLOCK, "") for record in records}
+    short = {label: label.partition(" (")[0] for label in labels}
+    if len(set(short.values())) < len(labels):
+        return records
+    return [replace(each, tags={**each.tags, BLOCK: short[each.tags.get(BLOCK, "")]}) for each in records]
 
 
 def by_data_set(records: "Iterable[RunRecord]") -> "dict[str, list[RunRecord]]":
@@ -271,7 +284,7 @@ def trial(record: "RunRecord") -> Trial:
     }
     return Trial(
         run_id=record.run_id,
-        block=tags.get("reglab.block") or regularizer,
+        block=tags.get(BLOCK) or regularizer,
         regularizer=regularizer,
         strength=float(tags["reglab.strength"]) if tags.get("reglab.strength") else None,
         stronger=int(tags.get("reglab.stronger") or 1),

@@ -147,5 +147,5 @@ def test_one_training_sample_has_no_variance() -> None:
     choice, results = sweep([0.0])
     (candidate,) = choice.candidates
     one = replace(candidate, trials=candidate.trials[:1])
-    with pytest.raises(UserError, match="one training sample, and variance needs several: data.replicas=20"):
+    with pytest.raises(UserError, match=r"one training sample, and variance needs several: data\.replicas=20"):
         predictions(one, results, "regression")
