@@ -40,6 +40,7 @@ _PAGES = {
         "regularizers",
         "kinds",
         "measures",
+        "bias_variance",
         "tasks",
         "intervals",
         "sweeps",
