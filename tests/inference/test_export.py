@@ -2,6 +2,8 @@
 
 import importlib.util
 import json
+import subprocess
+import sys
 from contextlib import chdir
 from pathlib import Path
 
@@ -82,3 +84,44 @@ def test_what_it_cannot_do_is_said(
     with chdir(churned.folder):
         assert main(["export", str(churned.run), *words]) == 2
     assert message in capsys.readouterr().err
+
+
+WITHOUT_REGLAB = """
+import sys
+
+sys.modules["reglab"] = None  # importing it fails, as where it is not installed
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+program = torch.export.load("out/program.pt2").module()
+kept = json.loads(Path("out/preprocessing.json").read_text())
+new = pd.read_csv("new.csv")
+raw = new[kept["numbers"]].to_numpy(float)
+columns = [(np.where(np.isnan(raw), kept["fill"], raw) - kept["center"]) / kept["scale"]]
+columns += [new[[name]] == level for name, levels in kept["levels"].items() for level in levels]
+outputs = program(torch.tensor(np.concatenate(columns, axis=1), dtype=torch.float32))
+prices = outputs.detach().numpy() * kept["target_scale"] + kept["target_center"]
+assert not [name for name in sys.modules if name.split(".")[0] in ("reglab", "pytorch_lightning") and sys.modules[name]]
+print(json.dumps(prices[:, 0].tolist()))
+"""
+
+
+def test_where_reglab_cannot_be_imported_the_files_give_the_same_predictions(tmp_path: Path) -> None:
+    """By the code of docs/after.md, in a process of its own."""
+    draws = np.random.default_rng(0)
+    table = pd.DataFrame({"size": draws.normal(60, 9, 80), "street": draws.choice(["a", "b"], 80)})
+    table.assign(price=table["size"] * 3 + (table["street"] == "a")).to_csv(tmp_path / "houses.csv", index=False)
+    run = train(tmp_path, "data=table", "data.path=houses.csv", "data.target=price", "trainer.max_epochs=2")
+    new = pd.DataFrame({"size": [50, None, 70], "street": ["a", "z", "b"]})
+    new.to_csv(tmp_path / "new.csv", index=False)
+    assert main(["export", str(run), f"out={tmp_path / 'out'}"]) == 0
+    done = subprocess.run([sys.executable, "-c", WITHOUT_REGLAB], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    wanted = reglab.predictor(run).predict(new)["prediction"]
+    np.testing.assert_allclose(json.loads(done.stdout), wanted, rtol=1e-6)

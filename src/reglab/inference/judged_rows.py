@@ -1,0 +1,99 @@
+"""Rows of files with their targets, by which a trained model is measured."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from reglab.core.errors import UserError
+from reglab.data.array_reader import mapped
+from reglab.data.new_windows import judged_starts, new_series
+from reglab.data.parquet_columns import ParquetColumns, parquet_files
+from reglab.data.preprocessing import Preprocessing
+from reglab.data.reader import Array
+from reglab.data.table_raw import RawTable
+from reglab.inference.predictor import Predictor
+from reglab.inference.row_files import Rows, pieces, series_rows
+from reglab.inference.targets import NewTargets, array_targets, judged, new_targets, target_columns
+
+
+class Judged(NamedTuple):
+    """Some rows with their targets."""
+
+    rows: Rows
+    targets: NewTargets
+
+
+def judged_rows(predictor: Predictor, path: Path, targets: Path | None) -> Iterator[Judged]:
+    """Yield the rows of a file in order, with the targets that training knew.
+
+    Args:
+        predictor: Of the run.
+        path: A table, or series, with the target columns; images in a folder for each class; a
+            ``.npy`` file, with ``targets``.
+        targets: A ``.npy`` file with the targets of another; None: there is none.
+
+    Raises:
+        UserError: For rows without targets, and what cannot be read.
+    """
+    read = predictor.preprocessing
+    if targets is not None and (read.windows or read.reads == "images"):
+        raise UserError(f"data.targets={targets} is of .npy files of rows: leave it out")
+    if read.windows:
+        yield _windows(predictor, path)
+        return
+    ranks = predictor.task.reads == "queries"
+    known = None if targets is None else np.array(mapped(targets, "targets"))
+    for rows, named, first in pieces(path, predictor, whole=ranks):
+        if isinstance(rows, RawTable):
+            if targets is not None:
+                raise UserError(f"data.targets={targets} is of .npy files, and a table has its targets: leave it out")
+            found = new_targets(read, rows, predictor.reading)
+            if found is None:
+                names = ", ".join(column.name for column in read.targets) or "that reglab test can read"
+                raise UserError(f"data.path={path} has no target ({names}): add it, or use reglab predict")
+        elif read.reads == "images":
+            labels = [str(name).partition("/")[0] for name in named["file"]]
+            found = array_targets(read, np.array(labels))
+            if not found.known.any() and first == 0:
+                raise UserError(
+                    f"data.path={path} has no image in a folder called as a class of training "
+                    f"({', '.join(read.target_names)}): put those of each class into one"
+                )
+        else:
+            if known is None:
+                known = _of_parquet(path, read)
+            found = array_targets(read, known[first : first + len(rows)])
+            if len(known) < first + len(rows):
+                raise UserError(f"data.targets has {len(known)} rows, and data.path more: give one for each row")
+        yield Judged(rows, found)
+    if known is not None and not isinstance(rows, RawTable) and len(known) > first + len(rows):
+        raise UserError(f"data.targets has {len(known)} rows, and data.path {first + len(rows)}: give one for each row")
+
+
+def _of_parquet(path: Path, read: Preprocessing) -> Array:
+    """Return the target columns of Parquet files."""
+    if not read.targets or path.suffix.lower() == ".npy":
+        raise UserError(f"data.path={path} has no targets in it: give their file, too, data.targets=y.npy")
+    columns = ParquetColumns(parquet_files(str(path)))
+    names = columns.chosen([column.name for column in read.targets], "path")
+    values = [columns.values(name) for name in names]
+    return values[0] if len(values) == 1 else np.stack(values, axis=1)
+
+
+def _windows(predictor: Predictor, path: Path) -> Judged:
+    """Return all windows that have their targets within their series."""
+    read, rows = predictor.preprocessing, series_rows(path, predictor)
+    series = new_series(read, rows, predictor.reading)
+    windows = series.windows
+    if isinstance(rows, RawTable):
+        column = target_columns(read, rows, predictor.reading)
+        if column is None:
+            raise UserError(f"data.path={path} has no column {read.targets[0].name}: add it, or use reglab predict")
+    else:
+        number = int(read.targets[0].name)
+        column = rows.reshape(len(rows), -1)[:, [number]].astype(np.float64)
+    starts = judged_starts(series)
+    ends = starts[:, None] + windows.length - 1 + np.array(windows.ahead)
+    return Judged(series.at(starts), judged(read, column[series.order][ends, 0]))
