@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from reglab.api import spawn
 from reglab.core.describe_error import describe_error
 from reglab.core.errors import UserError
+from reglab.core.keywords import nearest_keyword
 from reglab.core.signals import was_signalled
 from reglab.core.user_code import user_code
 from reglab.data import DataSet
@@ -68,6 +69,7 @@ class Fit:
         return verdict(self.metrics)
 
 
+@nearest_keyword
 @process_restored()
 def fit(
     model: nn.Module,

@@ -29,6 +29,7 @@ from reglab.callback.second_gradient import SecondGradient
 from reglab.callback.sharding import local_parameters, local_state, localize, whole_state
 from reglab.callback.training_loss import TrainingLoss
 from reglab.core.errors import UserError
+from reglab.core.keywords import nearest_keyword
 from reglab.distributed.parameters import LocalParameters
 from reglab.measures import MeasureSettings, to_floats
 from reglab.measures.own_scores import AnyScore
@@ -111,6 +112,7 @@ class Regularize(pl.Callback):
         UserError: For a regularizer that needs a ``task`` or a ``loss`` that is not given.
     """
 
+    @nearest_keyword
     def __init__(
         self,
         regularizers: Sequence[Regularizer] | Mapping[str, Regularizer],
