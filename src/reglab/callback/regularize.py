@@ -135,10 +135,9 @@ class Regularize(pl.Callback):
             check_task(self.task, loss, self._settings)
         name = self.task.name if self.task else OWN_LOSS
         self.cocktail = Cocktail(named_members(regularizers, self.task, loss), check_seed(seed), name)
-        self._memory, self._which = memory_mb * 2**20, optimizer
-        self._seed, self.every, self.unpack = seed, every, unpack
-        self._asked = Asked(self.task, unpack, loss, own_scores(scores, self.task))
-        self.prefix = prefix
+        self._memory, self._which, self._seed = memory_mb * 2**20, optimizer, seed
+        self.every, self.unpack = every, unpack
+        self._asked, self.prefix = Asked(self.task, unpack, loss, own_scores(scores, self.task)), prefix
         self.metrics: dict[str, float] = {}
         self.history: list[dict[str, float]] = []
         self.examples: Examples | None = None
