@@ -6,15 +6,20 @@ import subprocess
 import sys
 from contextlib import chdir
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from torch import nn
 
 import reglab
 from inference.conftest import NEW, Trained, train
 from reglab.cli.command import main
+from reglab.inference.export import export
+from reglab.inference.predictor import Predictor
+from reglab.models.several_inputs import split_inputs
 
 
 def inputs_by_the_file(kept: dict[str, object], rows: pd.DataFrame) -> np.ndarray:
@@ -84,6 +89,50 @@ def test_what_it_cannot_do_is_said(
     with chdir(churned.folder):
         assert main(["export", str(churned.run), *words]) == 2
     assert message in capsys.readouterr().err
+
+
+class TwoInputs(nn.Module):
+    """Takes two inputs apart."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(4, 1), nn.Linear(6, 1)
+
+    def forward(self, x: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
+        return self.first(x) + self.second(z.flatten(1))
+
+
+def test_a_model_of_several_inputs_takes_their_values_one_behind_the_other(tmp_path: Path) -> None:
+    draws = torch.Generator().manual_seed(0)
+    inputs = {"x": torch.randn(40, 4, generator=draws), "z": torch.randn(40, 2, 3, generator=draws)}
+    items = [{**{name: each[row] for name, each in inputs.items()}, "y": float(row)} for row in range(40)]
+    data = reglab.dataset(Items(items), inputs=["x", "z"], targets="y", task="regression", workers=0)
+    model = TwoInputs()
+    split_inputs(model, [each.shape for each in data.several], [each.name for each in data.several])
+    predictor = Predictor(model, data.preprocessing)
+    export(predictor, tmp_path / "out")
+    program = torch.export.load(tmp_path / "out" / "program.pt2").module()
+    found = program(data.val.inputs[:5]).detach()
+    prepared = [part.reshape(5, *each.shape) for part, each in zip(data.val.inputs[:5].split([4, 6], 1), data.several)]
+    torch.testing.assert_close(found, model.forward(*prepared).detach())
+    kept = predictor.preprocessing
+    rows = data.val.index[:5]
+    predicted = predictor.predict({name: each[rows] for name, each in inputs.items()})["prediction"]
+    wanted = found[:, 0].double() * kept.target_scale[0] + kept.target_center[0]
+    np.testing.assert_allclose(predicted, wanted, atol=1e-4)
+
+
+class Items(torch.utils.data.Dataset):
+    """A list as a data set."""
+
+    def __init__(self, items: list[dict[str, Any]]) -> None:
+        self.items = items
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, number: int) -> dict[str, Any]:
+        return self.items[number]
 
 
 WITHOUT_REGLAB = """

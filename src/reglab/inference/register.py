@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from reglab.core.errors import UserError
+from reglab.data.new_windows import keys_of
 from reglab.inference.find import found, record_of
 from reglab.inference.packaged import example_rows, raw_columns, write_package
 from reglab.inference.predictor import Predictor
@@ -76,4 +77,5 @@ def interface(predictor: Predictor) -> "Interface":
     predicted = predictor.predict(example)
     texts = {name for name, kind in predicted.dtypes.items() if kind.kind not in "fi"}
     outputs = {str(name): "string" if name in texts else "double" for name in predicted}
+    outputs |= dict.fromkeys(outputs.keys() & keys_of(read), "any")  # series and times, as they are given
     return Interface(columns, read.shape, dtype, outputs, example, "reglab.inference.packaged")
