@@ -112,9 +112,9 @@ def test_a_model_of_several_inputs_takes_their_values_one_behind_the_other(tmp_p
     predictor = Predictor(model, data.preprocessing)
     export(predictor, tmp_path / "out")
     program = torch.export.load(tmp_path / "out" / "program.pt2").module()
-    found = program(data.val.inputs[:5]).detach()
-    prepared = [part.reshape(5, *each.shape) for part, each in zip(data.val.inputs[:5].split([4, 6], 1), data.several)]
-    torch.testing.assert_close(found, model.forward(*prepared).detach())
+    prepared = data.val.tensor[:5]
+    found = program(prepared).detach()
+    torch.testing.assert_close(found, model.forward(prepared[:, :4], prepared[:, 4:].reshape(5, 2, 3)).detach())
     kept = predictor.preprocessing
     rows = data.val.index[:5]
     predicted = predictor.predict({name: each[rows] for name, each in inputs.items()})["prediction"]

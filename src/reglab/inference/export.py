@@ -49,9 +49,8 @@ def export(predictor: Predictor, folder: Path, form: Format = "torch") -> list[P
         example = example_inputs(predictor.preprocessing, predictor.model)
         with evaluation_mode(predictor.model), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of torch, about its own ways
-            _write(
-                _Joined(predictor.model) if predictor.preprocessing.inputs else predictor.model, example, beside, form
-            )
+            joined = _Joined(predictor.model) if predictor.preprocessing.inputs else predictor.model
+            _write(joined, example, beside, form)
         torch.save(predictor.model.state_dict(), beside / WEIGHTS)
         (beside / FILE).write_text(predictor.preprocessing.text(), encoding="utf-8")
     return sorted(folder.iterdir())
