@@ -251,5 +251,6 @@ def _check(read: Preprocessing) -> None:
         raise ValueError("its numbers do not fit its columns")
     if not all(isinstance(value, float | int) for value in (*read.fill, *read.center, *read.scale)):
         raise ValueError("its numbers are none")
-    if not all(isinstance(name, str) for name in (*read.target_names, *read.numbers, *read.levels)):
+    classes = (name for names in read.class_names for name in names)
+    if not all(isinstance(name, str) for name in (*read.target_names, *read.numbers, *read.levels, *classes)):
         raise ValueError("its names are none")

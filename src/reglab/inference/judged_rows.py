@@ -14,7 +14,7 @@ from reglab.data.preprocessing import Preprocessing
 from reglab.data.reader import Array
 from reglab.data.table_raw import RawTable
 from reglab.inference.predictor import Predictor
-from reglab.inference.row_files import Rows, pieces, series_rows
+from reglab.inference.row_files import Rows, image_files, pieces, series_rows
 from reglab.inference.targets import NewTargets, array_targets, judged, new_targets, target_columns
 
 
@@ -43,33 +43,56 @@ def judged_rows(predictor: Predictor, path: Path, targets: Path | None) -> Itera
     if read.windows:
         yield _windows(predictor, path)
         return
-    ranks = predictor.task.reads == "queries"
+    if read.reads == "images":
+        _check_classes(read, path)
     known = None if targets is None else np.array(mapped(targets, "targets"))
-    for rows, named, first in pieces(path, predictor, whole=ranks):
+    seen = 0
+    for rows, named, first in pieces(path, predictor, whole=predictor.task.reads == "queries"):
+        seen = first + (rows.rows if isinstance(rows, RawTable) else len(rows))
         if isinstance(rows, RawTable):
-            if targets is not None:
-                raise UserError(f"data.targets={targets} is of .npy files, and a table has its targets: leave it out")
-            found = new_targets(read, rows, predictor.reading)
-            if found is None:
-                names = ", ".join(column.name for column in read.targets) or "that reglab test can read"
-                raise UserError(f"data.path={path} has no target ({names}): add it, or use reglab predict")
+            found = _of_table(predictor, rows, path, targets)
         elif read.reads == "images":
-            labels = [str(name).partition("/")[0] for name in named["file"]]
-            found = array_targets(read, np.array(labels))
-            if not found.known.any() and first == 0:
-                raise UserError(
-                    f"data.path={path} has no image in a folder called as a class of training "
-                    f"({', '.join(read.target_names)}): put those of each class into one"
-                )
+            found = array_targets(read, np.array([_class_of(name) for name in named["file"]]))
         else:
-            if known is None:
-                known = _of_parquet(path, read)
-            found = array_targets(read, known[first : first + len(rows)])
-            if len(known) < first + len(rows):
-                raise UserError(f"data.targets has {len(known)} rows, and data.path more: give one for each row")
+            known = _of_parquet(path, read) if known is None else known
+            _check_length(known, seen)
+            found = array_targets(read, known[first:seen])
         yield Judged(rows, found)
-    if known is not None and not isinstance(rows, RawTable) and len(known) > first + len(rows):
-        raise UserError(f"data.targets has {len(known)} rows, and data.path {first + len(rows)}: give one for each row")
+    if known is not None:
+        _check_length(known, seen, whole=True)
+
+
+def _check_length(known: Array, rows: int, whole: bool = False) -> None:
+    """Refuse targets that are fewer than the rows so far, or another number than all of them."""
+    if len(known) < rows or (whole and len(known) > rows):
+        raise UserError(
+            f"data.targets has {len(known)} rows, and data.path {'has' if whole else 'at least'} {rows}: give a target "
+            "for each row"
+        )
+
+
+def _of_table(predictor: Predictor, rows: RawTable, path: Path, targets: Path | None) -> NewTargets:
+    if targets is not None:
+        raise UserError(f"data.targets={targets} is of .npy files, and a table has its targets: leave it out")
+    read = predictor.preprocessing
+    found = new_targets(read, rows, predictor.reading)
+    if found is None:
+        names = ", ".join(column.name for column in read.targets) or "that reglab test can read"
+        raise UserError(f"data.path={path} has no target ({names}): add it, or use reglab predict")
+    return found
+
+
+def _check_classes(read: Preprocessing, path: Path) -> None:
+    if not any(_class_of(name) in read.target_names for name in image_files(path)):
+        raise UserError(
+            f"data.path={path} has no image in a folder called as a class of training "
+            f"({', '.join(read.target_names)}): put those of each class into one"
+        )
+
+
+def _class_of(file: str) -> str:
+    """Return the folder of an image, which names its class."""
+    return file.partition("/")[0]
 
 
 def _of_parquet(path: Path, read: Preprocessing) -> Array:

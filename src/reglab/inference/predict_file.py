@@ -87,7 +87,7 @@ def _kept(rows: RawTable | Any, keep: Sequence[str]) -> Mapping[str, Any]:
     if not keep:
         return {}
     if not isinstance(rows, RawTable):
-        raise UserError("keep=... names columns of a table, and there are none here: leave it out")
+        raise UserError("keep=... names columns of a table whose rows are predicted, and here are none: leave it out")
     names = check_columns(rows.columns, "keep", keep)
     columns = {name: rows.columns[name] for name in names}
     return {
