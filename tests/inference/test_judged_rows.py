@@ -301,6 +301,11 @@ def test_images_are_judged_by_the_folder_that_they_are_in(trained: Callable[[str
         copy.parent.mkdir(parents=True, exist_ok=True)
         copy.write_bytes(files[row].read_bytes())
     found = predicted(run, str(run.folder / "later"))
+    pixels = np.stack([np.asarray(Image.open(run.folder / "later" / name))[None] for name in found["file"]])
+    by_array = reglab.predictor(run.run).predict(pixels)
+    np.testing.assert_allclose(by_array["probability_dark"], found["probability_dark"], atol=1e-6)
+    np.save(run.folder / "pixels.npy", pixels)
+    pd.testing.assert_frame_equal(predicted(run, str(run.folder / "pixels.npy")), found.drop(columns="file"))
     assert (found["file"].str.partition("/")[0] == found["prediction"]).mean() == pytest.approx(run.test["accuracy"])
     same(run, run.folder / "later")
     assert main(["test", str(run.run), f"data.path={run.folder / 'later' / 'dark'}"]) == 2

@@ -14,7 +14,7 @@ from reglab.data.preprocessing import Preprocessing
 from reglab.data.reader import Array
 from reglab.data.table_raw import RawTable
 from reglab.inference.predictor import Predictor
-from reglab.inference.row_files import Rows, image_files, pieces, series_rows
+from reglab.inference.row_files import Rows, are_images, image_files, pieces, series_rows
 from reglab.inference.targets import NewTargets, array_targets, judged, new_targets, target_columns
 
 
@@ -38,12 +38,13 @@ def judged_rows(predictor: Predictor, path: Path, targets: Path | None) -> Itera
         UserError: For rows without targets, and what cannot be read.
     """
     read = predictor.preprocessing
-    if targets is not None and (read.windows or read.reads == "images"):
+    images = are_images(path, read)
+    if targets is not None and (read.windows or images):
         raise UserError(f"data.targets={targets} is of .npy files of rows: leave it out")
     if read.windows:
         yield _windows(predictor, path)
         return
-    if read.reads == "images":
+    if images:
         _check_classes(read, path)
     known = None if targets is None else np.array(mapped(targets, "targets"))
     seen = 0
@@ -51,7 +52,7 @@ def judged_rows(predictor: Predictor, path: Path, targets: Path | None) -> Itera
         seen = first + (rows.rows if isinstance(rows, RawTable) else len(rows))
         if isinstance(rows, RawTable):
             found = _of_table(predictor, rows, path, targets)
-        elif read.reads == "images":
+        elif images:
             found = array_targets(read, np.array([_class_of(name) for name in named["file"]]))
         else:
             known = _of_parquet(path, read) if known is None else known

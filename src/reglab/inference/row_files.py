@@ -55,14 +55,14 @@ def pieces(path: Path, predictor: Predictor, whole: bool = False) -> Iterator[Pi
         rows = series_rows(path, predictor)
         windows, named = last_windows(new_series(read, rows, predictor.reading), rows)
         yield Piece(windows, named, 0)
-    elif read.reads == "images":
+    elif are_images(path, read):
         files = image_files(path)
         images = image_reader(path, files, read)
         for rows_of in _blocks(images):
             yield Piece(images.read(rows_of), {"file": [files[row] for row in rows_of]}, int(rows_of[0]))
     elif read.reads == "array" and read.columns and _is_parquet(path):
         yield from _of_parquet(path, read)
-    elif read.reads == "array" or path.suffix.lower() == ".npy":
+    elif read.reads != "table" or path.suffix.lower() == ".npy":
         reader = array_reader(path, read)
         for rows_of in _blocks(reader):
             yield Piece(reader.read(rows_of), {}, int(rows_of[0]))
@@ -71,6 +71,11 @@ def pieces(path: Path, predictor: Predictor, whole: bool = False) -> Iterator[Pi
         for table in _tables(path, predictor.reading, whole or predictor.whole):
             yield Piece(table, {}, first)
             first += table.rows
+
+
+def are_images(path: Path, read: Preprocessing) -> bool:
+    """Return whether a path is read as a folder of images; arrays of pixels are taken, too."""
+    return read.reads == "images" and path.suffix.lower() != ".npy"
 
 
 def series_rows(path: Path, predictor: Predictor) -> Rows:
