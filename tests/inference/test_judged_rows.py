@@ -24,7 +24,6 @@ from reglab.cli.command import main
 from reglab.core.errors import UserError
 from reglab.data.assemble import load
 from reglab.inference.find import found
-from reglab.inference.predictor import Predictor
 from reglab.inference.register import interface
 from reglab.inference.testing import other_rows
 
@@ -340,18 +339,3 @@ def test_an_exported_program_and_the_interface_for_mlflow_take_such_rows(
     program, draws = torch.export.load(tmp_path / "out" / "program.pt2").module(), torch.Generator().manual_seed(0)
     inputs = torch.randn(5, *predictor.preprocessing.shape, generator=draws)
     torch.testing.assert_close(program(inputs), predictor.model(inputs), atol=1e-6, rtol=0)
-
-
-def test_a_class_at_each_position_is_measured_and_has_no_columns(tmp_path: Path) -> None:
-    draws = np.random.default_rng(0)
-    inputs, targets = draws.normal(3, 2, (40, 1, 6, 6)), draws.integers(0, 3, (40, 6, 6))
-    np.save(tmp_path / "x.npy", inputs)
-    np.save(tmp_path / "y.npy", targets)
-    data = reglab.dataset(inputs, targets, task="segmentation", standardize=False)
-    predictor = Predictor(torch.nn.Conv2d(1, 3, 3, padding=1), data.preprocessing)
-    measured, _ = other_rows(predictor, {}, tmp_path / "x.npy", tmp_path / "y.npy")
-    outputs = predictor.model(torch.tensor(inputs).float())
-    wanted = torch.nn.functional.cross_entropy(outputs, torch.tensor(targets))
-    assert measured["test/loss"] == pytest.approx(wanted.item(), rel=1e-5)
-    with pytest.raises(UserError, match=r"each position of a row, for which there are no columns.*reglab.load"):
-        predictor.predict(inputs)
