@@ -1,10 +1,14 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import scipy.stats
 
 from reglab.analysis.estimate import estimate, joint_interval
+from reglab.analysis.trial import Candidate, Trial
+
+BASE = Trial("a", "l2", "l2", 1.0, 1, 0, {}, {}, "FINISHED")
 
 
 def simulated_runs(rng, splits, seeds, examples, example_noise, seed_noise):
@@ -106,3 +110,41 @@ def test_the_level_is_that_of_the_runs():
     interval = joint_interval(values, values, values, level=0.8)
     low, high = scipy.stats.t.interval(0.8, 3, np.mean(values), scipy.stats.sem(values))
     assert (interval.low, interval.high) == pytest.approx((low, high))
+
+
+@pytest.mark.parametrize(
+    ("key", "values", "low", "high"),
+    [
+        ("test/accuracy", (0.94, 0.92), -np.inf, 1),
+        ("test/accuracy", (0.02, 0.03), 0, np.inf),
+        ("val/price/r2", (0.97, 0.9), -np.inf, 1),
+        ("gap/accuracy", (0.6, 0.9), -1, 1),
+        ("test/rmse", (1.0, 2.0), 0, np.inf),
+        ("test/kappa", (-0.9, -0.5), -1, 1),
+        ("test/brier", (1.9, 1.8), -np.inf, 2),
+    ],
+)
+def test_a_mean_over_two_seeds_stays_within_what_the_metric_can_be(key, values, low, high):
+    """Student's interval of two values, by SciPy, cut at the bounds that are given here."""
+    trials = tuple(
+        replace(BASE, seed=seed, metrics={key: value, f"{key}_low": value, f"{key}_high": value})
+        for seed, value in enumerate(values)
+    )
+    found = Candidate("l2", "l2", 1.0, 1, "l2 1", trials).interval(key)
+    wide = scipy.stats.t.interval(0.95, 1, np.mean(values), scipy.stats.sem(values))
+    assert wide[0] < low or wide[1] > high
+    assert (found.low, found.high) == pytest.approx((max(wide[0], low), min(wide[1], high)))
+    assert found.mean == pytest.approx(np.mean(values))
+
+
+@pytest.mark.parametrize("key", ["test/loss", "test/own_score", "gap/r2"])
+def test_what_has_no_bounds_is_not_cut(key):
+    metrics = [{key: value, f"{key}_low": value, f"{key}_high": value} for value in (0.2, 0.9)]
+    trials = tuple(replace(BASE, seed=seed, metrics=each) for seed, each in enumerate(metrics))
+    found = Candidate("l2", "l2", 1.0, 1, "l2 1", trials).interval(key)
+    assert (found.low, found.high) == pytest.approx(scipy.stats.t.interval(0.95, 1, 0.55, 0.35))
+
+
+def test_an_interval_that_is_not_known_stays_so():
+    trial = replace(BASE, metrics={"test/accuracy": 0.5})
+    assert math.isnan(Candidate("l2", "l2", 1.0, 1, "l2 1", (trial,)).interval("test/accuracy").high)

@@ -31,6 +31,16 @@ def test_a_table_of_a_package_is_that_of_its_own_loader() -> None:
         ("package:sklearn", "names a package alone: give the path of a file in it, package:sklearn/PATH"),
         ("package:sklearn/", "names a package alone"),
         ("package:", "no package '' is installed"),
+        (
+            "package:scikit-learn/datasets/data/iris.csv",
+            "installed as scikit-learn is imported as sklearn; write package:sklearn/datasets/data/iris.csv",
+        ),
+        (
+            "package:sklearn/datasets/data",
+            "is a folder: give a file. Its tables: .*sklearn/datasets/data/iris.csv",
+        ),
+        ("package:sklearn", "Its tables: package:sklearn/datasets/"),
+        ("package:sklearn/ensemble", "There are no tables in it"),
     ],
 )
 def test_what_is_not_there_is_refused(path: str, message: str) -> None:

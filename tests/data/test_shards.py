@@ -13,6 +13,8 @@ from PIL import Image, ImageOps
 
 from reglab.core.errors import UserError
 from reglab.data import DataSet, load
+from reglab.inference.predictor import Predictor
+from reglab.inference.row_files import pieces
 
 ROWS = 90
 GENERATOR = np.random.default_rng(0)
@@ -102,6 +104,18 @@ def test_streamed_rows_are_those_in_memory_bit_for_bit(folder, options, workers)
     order = torch.split(torch.randperm(len(memory.train), generator=torch.Generator().manual_seed(0)), 10)
     read = torch.cat(list(streamed.train.inputs.read(order, torch.device("cpu"))))
     assert torch.equal(read, memory.train.tensor[torch.cat(order)])
+
+
+def test_images_of_a_folder_are_prepared_as_those_of_the_shards(folder, tmp_path):
+    given = loaded(folder, inputs="png")
+    rows = given.test.index.tolist()
+    for row in rows:
+        (tmp_path / f"{row:06}.png").write_bytes(encoded(PIXELS[row]))
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(108, 3))
+    predictor = Predictor(model, given.preprocessing)
+    (piece,) = pieces(tmp_path, predictor)
+    assert piece.named["file"] == [f"{row:06}.png" for row in rows]
+    torch.testing.assert_close(predictor.inputs(piece.rows), given.test.tensor)
 
 
 def test_targets_are_numbers_texts_keys_and_pixels(folder):

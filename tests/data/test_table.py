@@ -137,6 +137,13 @@ def test_what_cannot_be_used_is_named(houses, changes, message):
         load(houses | changes)
 
 
+def test_an_event_that_is_no_column_is_told_as_such(houses):
+    with pytest.raises(UserError, match=r"data\.event=gardn is not a column: did you mean 'garden'"):
+        load(houses | {"event": "gardn"})
+    with pytest.raises(UserError, match=r"data\.target=prize is not a column: did you mean 'price'"):
+        load(houses | {"target": "prize", "event": "garden"})
+
+
 def test_types_drop_inputs_alone(houses):
     kept = load(houses | {"types": {"town": "drop"}})
     assert kept.feature_names == ("area", "rooms", "garden")

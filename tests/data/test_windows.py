@@ -127,6 +127,11 @@ def test_classes_and_arrays(folder):
         ({"columns": ["load"], "horizon": -1}, r"data\.horizon must be a whole number >= 0"),
         ({"columns": ["load"], "length": 400}, r"no series has the 401 rows .*longest has 300: choose a smaller"),
         ({"columns": ["load"], "time": "state"}, r"data\.time=state"),
+        (
+            {"columns": ["load"], "length": 60, "horizon": [1, 12]},
+            r"no window lies within the validation or test part: data\.length=60 and data\.horizon=12 need 72 rows .*"
+            r"the 300 times are cut by data\.val_size=0\.2 and data\.test_size=0\.2\. Choose a smaller data\.length",
+        ),
         ({"columns": ["heat"], "path": "both.csv", "time": "day"}, r"one time twice .*data\.series=COLUMN"),
         ({"columns": ["holes"], "path": "holes.csv"}, r"'holes' has no finite value in row 3, counted from 0: fill it"),
         ({"path": "one.npy", "target": 0, "time": "day"}, r"data\.series and data\.time name columns of a table"),

@@ -8,15 +8,18 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from sklearn.compose import make_column_transformer
 from sklearn.impute import SimpleImputer
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from torch import nn
 
 import reglab
 from inference.conftest import NEW, Trained, churn, train
 from reglab.core.errors import UserError
 from reglab.data.assemble import load
+from reglab.inference.predictor import Predictor
 
 
 def prepared_by_scikit_learn(table: pd.DataFrame, train_rows: np.ndarray, new: pd.DataFrame) -> np.ndarray:
@@ -194,8 +197,6 @@ def test_inputs_of_a_bundled_set_are_its_raw_columns(tmp_path: Path) -> None:
 
 
 def test_a_model_of_python_is_given(template: Path, tmp_path: Path) -> None:
-    from torch import nn
-
     shutil.copy(template, tmp_path / "reglab.db")
     draws = np.random.default_rng(1)
     inputs = draws.normal(5, 3, (120, 4))
@@ -206,3 +207,34 @@ def test_a_model_of_python_is_given(template: Path, tmp_path: Path) -> None:
         (run,) = tmp_path.glob("runs/*/*")
         found = reglab.predictor(run, model=nn.Linear(4, 1)).predict(inputs)
     np.testing.assert_allclose(found["prediction"], inputs[:, 0] * 10 + 3, atol=3)
+
+
+class Listwise(nn.Module):
+    """Scores documents by themselves and the mean of their query, padding included."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.score = nn.Linear(6, 1)
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        return self.score(torch.cat([inputs, inputs.mean(1, keepdim=True).expand_as(inputs)], -1))
+
+
+def test_documents_that_are_scored_together_are_padded_as_in_training() -> None:
+    draws = np.random.default_rng(0)
+    query = np.repeat(np.arange(40), draws.integers(2, 6, 40))
+    inputs, grades = draws.normal(3, 2, (len(query), 3)), draws.integers(0, 3, len(query))
+    data = reglab.dataset(inputs, grades, query=query, task="ranking")
+    predictor = Predictor(Listwise(), data.preprocessing)
+    wanted = predictor.model(data.val.inputs).detach().squeeze(-1)
+    frame = pd.DataFrame(inputs, columns=["x0", "x1", "x2"]).assign(query=query)
+    found = predictor.predict(frame.sample(frac=1, random_state=0)).sort_index()["score"]
+    for scores, number in zip(wanted, data.val.index.tolist(), strict=True):
+        rows = np.flatnonzero(query == number)
+        np.testing.assert_allclose(found[rows], scores[: len(rows)], atol=1e-5)
+    pairs = np.flatnonzero(np.isin(query, np.flatnonzero(np.bincount(query) == 2)[:2]))
+    by_array = predictor.predict(inputs[pairs].reshape(2, 2, 3))
+    np.testing.assert_allclose(by_array["score"], found[pairs], atol=1e-6)
+    for alone in (inputs, frame.drop(columns="query")):
+        with pytest.raises(UserError, match="scores the documents of a query together: give the column 'query'"):
+            predictor.predict(alone)

@@ -5,13 +5,18 @@ import shutil
 from contextlib import chdir
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
+import torch
 from sklearn.metrics import accuracy_score, log_loss, r2_score, root_mean_squared_error
 
 import reglab
 from inference.conftest import Trained, churn, train
 from reglab.cli.command import main
+from reglab.core.errors import UserError
+from reglab.inference.predictor import Predictor
+from reglab.inference.testing import other_rows
 
 
 def values(told: str) -> dict[str, tuple[float, ...]]:
@@ -85,3 +90,18 @@ def test_a_sweep_stands_for_the_setting_that_it_chose(template: Path, tmp_path: 
         wanted = reglab.predictor(chosen.parent).predict(pd.read_csv("churn.csv"))
     assert re.search(r"the sweep .* chose l2 1e-6: its first run is taken", told)
     pd.testing.assert_frame_equal(found, wanted, check_dtype=False, atol=1e-6, rtol=0)
+
+
+def test_a_class_at_each_position_is_measured_and_has_no_columns(tmp_path: Path) -> None:
+    draws = np.random.default_rng(0)
+    inputs, targets = draws.normal(3, 2, (40, 1, 6, 6)), draws.integers(0, 3, (40, 6, 6))
+    np.save(tmp_path / "x.npy", inputs)
+    np.save(tmp_path / "y.npy", targets)
+    data = reglab.dataset(inputs, targets, task="segmentation", standardize=False)
+    predictor = Predictor(torch.nn.Conv2d(1, 3, 3, padding=1), data.preprocessing)
+    measured, _ = other_rows(predictor, {}, tmp_path / "x.npy", tmp_path / "y.npy")
+    outputs = predictor.model(torch.tensor(inputs).float())
+    wanted = torch.nn.functional.cross_entropy(outputs, torch.tensor(targets))
+    assert measured["test/loss"] == pytest.approx(wanted.item(), rel=1e-5)
+    with pytest.raises(UserError, match=r"each position of a row, for which there are no columns.*reglab.load"):
+        predictor.predict(inputs)

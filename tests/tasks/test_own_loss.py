@@ -141,6 +141,7 @@ def test_columns_of_a_regression_are_averaged_and_its_scores_stay():
     "loss, message",
     [
         (3, "loss=3 is no function"),
+        (nn.MSELoss, r"loss=MSELoss is a class: give an instance of it, loss=MSELoss\(\)"),
         (lambda outputs, targets: 3.0, "is float; a loss takes"),
         (lambda outputs, targets: outputs.mean(0), r"is \[3\]; a loss takes"),
         (lambda outputs, targets: (outputs.argmax(-1) != targets).float(), "no gradient by the outputs"),

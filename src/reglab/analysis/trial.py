@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from reglab.analysis.estimate import Estimate, Interval, estimate, joint_interval
+from reglab.core.metric_direction import bounds
 
 # Runs that differ only in these repeat one setting.
 REPEATED = ("seed", "data.split_seed", "data.fold")
@@ -139,11 +140,16 @@ class Candidate:
         return any(math.isnan(trial.metrics.get(f"{key}_se", 0.0)) for trial in self.trials)
 
     def interval(self, key: str) -> Interval:
-        """Return the metric with the joint interval of ``<key>_low`` and ``<key>_high``."""
+        """Return the metric with the joint interval of ``<key>_low`` and ``<key>_high``, cut to the values
+        that the metric can have: a mean over few seeds has Student's wide interval, which knows no
+        bounds.
+        """
         if not self.has(key):
             return Interval(math.nan, math.nan, math.nan)
         lows, highs = self.values(f"{key}_low"), self.values(f"{key}_high")
-        return joint_interval(self.values(key), lows, highs, self.splits, self.trials[0].level)
+        found = joint_interval(self.values(key), lows, highs, self.splits, self.trials[0].level)
+        least, most = bounds(key)
+        return Interval(found.mean, max(found.low, least), min(found.high, most))
 
     @property
     def splits(self) -> list[tuple[str, ...]]:

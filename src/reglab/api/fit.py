@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+import pytorch_lightning as pl
 import torch
 from lightning_utilities.core.rank_zero import rank_zero_only
 from torch import Tensor, nn
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from reglab.api import spawn
 from reglab.core.describe_error import describe_error
 from reglab.core.errors import UserError
+from reglab.core.keywords import nearest_keyword
 from reglab.core.signals import was_signalled
 from reglab.core.user_code import user_code
 from reglab.data import DataSet
@@ -33,6 +35,7 @@ from reglab.training.fit import fit as fit_experiment
 from reglab.training.fit import summary, test_metrics
 from reglab.training.job_result import record_preprocessing
 from reglab.training.length import take_length
+from reglab.training.own_callbacks import check_callbacks
 from reglab.training.own_loss import with_loss
 from reglab.training.preflight import log_advice
 from reglab.training.process_state import process_restored
@@ -68,6 +71,7 @@ class Fit:
         return verdict(self.metrics)
 
 
+@nearest_keyword
 @process_restored()
 def fit(
     model: nn.Module,
@@ -85,6 +89,7 @@ def fit(
     measure: MeasureSettings | None = None,
     loss: Callable[[Tensor, Tensor], Tensor] | None = None,
     trainer: Mapping[str, Any] | None = None,
+    callbacks: Sequence[pl.Callback] = (),
 ) -> Fit:
     """Train ``model`` in place under ``regularizers`` and measure it after each epoch.
 
@@ -113,6 +118,9 @@ def fit(
             ``gradient_clip_norm``, the largest norm of the gradient. On several devices, a
             notebook's strategy is ``ddp_notebook`` (forks) or ``ddp_spawn`` (the model's class is
             then in a module), a script's ``ddp``, which runs the script once for each device.
+        callbacks: Lightning callbacks that observe, as in ``Trainer(callbacks=...)``; what they log is
+            in the history as ``logged/...``. Those that would change training are refused, with what
+            there is instead.
 
     Returns:
         The trained model with its metrics, history and MLflow run id.
@@ -126,6 +134,7 @@ def fit(
             "reglab.fit takes a torch.nn.Module and the data of reglab.dataset(...), in this order; "
             f"got {_kind(model)} and {_kind(data)}"
         )
+    watching = check_callbacks(callbacks)
     cocktail = Cocktail(_members(regularizers), check_seed(seed), data.task)
     _check_shapes(model, data)
     data = with_loss(data, loss, model, batch_size)
@@ -133,13 +142,19 @@ def fit(
     clip_norm = settings.pop("gradient_clip_norm", None)
     length = take_length(settings, len(data.train), batch_size, "epochs")
     chunk, seconds = settings.pop("steps_per_batch", 32), settings.pop("checkpoint_seconds", 10.0)
+    chunk = 1 if watching else chunk  # so that a callback sees each step
     judged = measure or MeasureSettings()
     schedule = scheduler_config(scheduler)
     recipe = Recipe(optimizer_config(optimizer, lr), schedule, clip_norm, batch_size, chunk, *length, judged.monitor)
     recipe.freeze(model)
     described = _description(cocktail, data, seed)
-    job = Experiment(model, cocktail, data, recipe, judged, settings, described, seconds)
+    job = Experiment(model, cocktail, data, recipe, judged, settings, described, seconds, watching)
     plan, job = spawn.plan_processes(job)
+    if plan and watching:
+        raise UserError(
+            "callbacks=[...] would see processes of their own, from which nothing comes back: train on one device, or "
+            "in a script by trainer={'strategy': 'ddp'}"
+        )
     with spawn.allow_notebook() if plan else nullcontext():
         check_experiment(job)
     log_advice(job)

@@ -29,6 +29,7 @@ from reglab.callback.second_gradient import SecondGradient
 from reglab.callback.sharding import local_parameters, local_state, localize, whole_state
 from reglab.callback.training_loss import TrainingLoss
 from reglab.core.errors import UserError
+from reglab.core.keywords import nearest_keyword
 from reglab.distributed.parameters import LocalParameters
 from reglab.measures import MeasureSettings, to_floats
 from reglab.measures.own_scores import AnyScore
@@ -111,6 +112,7 @@ class Regularize(pl.Callback):
         UserError: For a regularizer that needs a ``task`` or a ``loss`` that is not given.
     """
 
+    @nearest_keyword
     def __init__(
         self,
         regularizers: Sequence[Regularizer] | Mapping[str, Regularizer],
@@ -133,10 +135,9 @@ class Regularize(pl.Callback):
             check_task(self.task, loss, self._settings)
         name = self.task.name if self.task else OWN_LOSS
         self.cocktail = Cocktail(named_members(regularizers, self.task, loss), check_seed(seed), name)
-        self._memory, self._which = memory_mb * 2**20, optimizer
-        self._seed, self.every, self.unpack = seed, every, unpack
-        self._asked = Asked(self.task, unpack, loss, own_scores(scores, self.task))
-        self.prefix = prefix
+        self._memory, self._which, self._seed = memory_mb * 2**20, optimizer, seed
+        self.every, self.unpack = every, unpack
+        self._asked, self.prefix = Asked(self.task, unpack, loss, own_scores(scores, self.task)), prefix
         self.metrics: dict[str, float] = {}
         self.history: list[dict[str, float]] = []
         self.examples: Examples | None = None

@@ -46,7 +46,8 @@ def predict(arguments: Sequence[str]) -> int:
 
 
 def default_output(path: Path) -> Path:
-    """Return where predictions of ``path`` go: beside it."""
+    """Return where predictions of ``path`` go: beside it, or beside the first of several."""
+    path = path if path.exists() else Path(str(path).removeprefix("[").partition(",")[0])
     return path.with_name(f"{path.name.split('.')[0]}_predictions.csv")
 
 

@@ -11,7 +11,7 @@ from reglab.cli.settings import READING, settings
 from reglab.core.errors import UserError
 from reglab.core.terminal import inline
 
-_KEYS = ("data.path", "weights", "trust", *(f"data.{key}" for key in READING))
+_KEYS = ("data.path", "data.targets", "weights", "trust", *(f"data.{key}" for key in READING))
 
 
 def test(arguments: Sequence[str]) -> int:
@@ -22,14 +22,15 @@ def test(arguments: Sequence[str]) -> int:
     """
     parser = reading_parser("test", "Measure the model of a run on its test part, or on the rows of a file.")
     parser.add_argument("run", help="the folder, id or name of a run; or of a sweep: the setting that it chose")
-    parser.add_argument("settings", nargs="*", default=[], help="data.path=other.csv")
+    parser.add_argument("settings", nargs="*", default=[], help="data.path=other.csv data.targets=y.npy")
     given = parser.parse_intermixed_args(list(arguments))
     chosen = settings(given.settings, _KEYS)
     if "data.path" in chosen:
         from reglab.inference.testing import other_rows
 
         model = opened(given.run, given.uri, chosen)
-        metrics, told = other_rows(model.predictor, model.config, Path(chosen["data.path"]).expanduser())
+        targets = Path(chosen["data.targets"]).expanduser() if "data.targets" in chosen else None
+        metrics, told = other_rows(model.predictor, model.config, Path(chosen["data.path"]).expanduser(), targets)
     else:
         metrics, told = _test_part(given.run, given.uri, chosen)
     for line in told:

@@ -76,7 +76,7 @@ REFUSED: Mapping[str, str] = {
 # The way out in the words of reglab.fit, where that of the command line does not fit.
 REFUSED_IN_FIT: Mapping[str, str] = {
     "logger": "tracking='sqlite:///reglab.db' records the run in MLflow, and fit.history has all metrics",
-    "callbacks": "fit.history has every metric by epoch; reglab.Regularize joins callbacks of yours in a pl.Trainer",
+    "callbacks": "give reglab.fit(..., callbacks=[...])",
     "fast_dev_run": "give epochs=1 and reglab.dataset(..., train_size=64)",
     "min_steps": "give trainer={'min_epochs': ...}",
     "max_time": "a result must not depend on the clock; give epochs=",

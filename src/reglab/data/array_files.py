@@ -64,6 +64,7 @@ def arrays(
         numeric_names=names_of(several) if several else input_names(reader),
         targets=target.targets,
         target_names=target.target_names,
+        class_names=target.class_names,
         shape=reader.shape if len(reader.shape) > 1 or tokens else None,
         homogeneous=len(reader.shape) > 1,
         tokens=tokens,

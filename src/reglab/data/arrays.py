@@ -131,6 +131,7 @@ def from_arrays(inputs: ArrayLike, targets: ArrayLike, options: Mapping[str, Any
         numeric_names=tuple(f"x{i}" for i in range(flat.shape[1])),
         targets=target.targets,
         target_names=target.target_names,
+        class_names=target.class_names,
         shape=values.shape[1:] if values.ndim > 2 or tokens else None,
         homogeneous=values.ndim > 2,
         tokens=tokens,

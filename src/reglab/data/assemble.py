@@ -184,6 +184,7 @@ def assemble(name: str, source: Source, options: Options) -> DataSet:
         return Part(*chosen, corrupted[index], targets.values[index])
 
     parts = {"train": part(replica_rows(split, source, options)), "val": part(split.val), "test": part(split.test)}
+    shape = tuple(parts["train"].inputs.shape[1:])
     names = (*encoded.names, *(f"noise_{column}" for column in range(options.noise_columns)))
     return DataSet(
         name=name,
@@ -192,7 +193,7 @@ def assemble(name: str, source: Source, options: Options) -> DataSet:
         val=parts["val"],
         test=parts["test"],
         outputs=targets.outputs,
-        input_shape=tuple(parts["train"].inputs.shape[1:]),
+        input_shape=shape,
         feature_names=names,
         target_names=source.target_names,
         digest=digest(parts, (source.task, targets.outputs, names, source.target_names)),
@@ -201,7 +202,7 @@ def assemble(name: str, source: Source, options: Options) -> DataSet:
         target_scale=targets.scale,
         tokens=encoded.tokens,
         several=source.several,
-        preprocessing=preprocessing_of(source, encoded.fitted, targets, options),
+        preprocessing=preprocessing_of(source, shape, encoded.fitted, targets, options),
         **prepared_truth(source, encoded.fitted.scale, len(encoded.names), options.noise_columns)._asdict(),
     )
 

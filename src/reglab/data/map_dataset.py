@@ -107,6 +107,7 @@ def items(
         numeric_names=names_of(reader.several) if reader.several else input_names(reader),
         targets=found.targets,
         target_names=found.target_names,
+        class_names=found.class_names,
         shape=reader.shape if len(reader.shape) > 1 or tokens else None,
         homogeneous=len(reader.shape) > 1,
         tokens=tokens,

@@ -31,8 +31,7 @@ def tables(path: Path, reading: Reading, piece: int = WHOLE) -> Iterator[RawTabl
     Raises:
         UserError: For a file that cannot be read.
     """
-    ending = (Path(path.stem) if path.suffix.lower() == ".gz" else path).suffix.lower()
-    reading = replace(reading, **{key: None for key, endings in EFFECTIVE.items() if ending not in endings})
+    reading, ending = _effective(path, reading)
     small = path.is_file() and path.suffix.lower() != ".gz" and path.stat().st_size <= piece
     if small or not path.is_file() or ending not in (*TEXT, *PARQUET):
         yield read_table(str(path), reading)
@@ -40,6 +39,25 @@ def tables(path: Path, reading: Reading, piece: int = WHOLE) -> Iterator[RawTabl
         yield from _row_groups(path)
     else:
         yield from _pieces(path, reading, piece)
+
+
+def whole_table(path: Path, reading: Reading) -> RawTable:
+    """Return all rows of a file, where they depend on each other.
+
+    Args:
+        path: Of the file.
+        reading: Options; those that decide nothing for such a file are left aside.
+
+    Raises:
+        UserError: For a file that cannot be read.
+    """
+    return read_table(str(path), _effective(path, reading)[0])
+
+
+def _effective(path: Path, reading: Reading) -> tuple[Reading, str]:
+    """Return the options that decide something for a file, and the ending of its name."""
+    ending = (Path(path.stem) if path.suffix.lower() == ".gz" else path).suffix.lower()
+    return replace(reading, **{key: None for key, endings in EFFECTIVE.items() if ending not in endings}), ending
 
 
 def _row_groups(path: Path) -> Iterator[RawTable]:

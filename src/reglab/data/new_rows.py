@@ -88,7 +88,7 @@ def table_inputs(
     by_name = {column.name: column for column in preprocessing.columns}
     blocks = [_scaled(preprocessing, numbers, table.rows, remarks)]
     blocks += [_one_hot(labels[name], by_name[name], levels, remarks) for name, levels in preprocessing.levels.items()]
-    used = {*by_name, *(column.name for column in preprocessing.targets)}
+    used = {*by_name, *(column.name for column in preprocessing.targets), preprocessing.query}
     remarks.extra |= dict.fromkeys(name for name in table.columns if name not in used)
     remarks.rows, remarks.noise = remarks.rows + table.rows, preprocessing.noise
     blocks.append(np.zeros((table.rows, preprocessing.noise)))
@@ -113,7 +113,12 @@ def _scaled(preprocessing: Preprocessing, numbers: Mapping[str, Floats], rows: i
     missing = np.isnan(values)
     if missing.any():
         counts = zip(names, missing.sum(axis=0).tolist(), strict=True)
-        remarks.filled.update({name: count for name, count in counts if count})
+        gone = {name: count for name, count in counts if count}
+        if not preprocessing.fill:
+            raise UserError(
+                f"the new rows have no value in {', '.join(gone)}, and training had one in every row: fill them in"
+            )
+        remarks.filled.update(gone)
         values = np.where(missing, np.array(preprocessing.fill), values)
     scaled: Floats = (values - np.array(preprocessing.center)) / np.array(preprocessing.scale)
     return scaled
@@ -147,30 +152,38 @@ def codes_of(labels: Sequence[str | None], levels: Sequence[str | None], column:
     return [found[label] for label in labels]
 
 
-def array_inputs(preprocessing: Preprocessing, values: Array) -> Array:
+def array_inputs(preprocessing: Preprocessing, values: Array, remarks: Remarks) -> Array:
     """Return the inputs ``[rows, *shape]`` of new rows of an array: float32, or int64 tokens.
 
     Args:
         preprocessing: Of training.
         values: ``[rows, *shape]``, or flat, raw.
+        remarks: Are added to.
 
     Raises:
         UserError: For another shape, and values that are no finite numbers.
     """
-    shape, width = preprocessing.shape, int(np.prod(preprocessing.shape, dtype=np.int64))
+    shape, width = preprocessing.row_shape, int(np.prod(preprocessing.row_shape, dtype=np.int64))
     made = width - preprocessing.noise
-    if values.shape[1:] not in (shape, (made,)) or values.dtype.kind not in "fiub":
+    shapes = [(made,)] if preprocessing.noise else [shape, (made,)]
+    if values.shape[1:] not in shapes or values.dtype.kind not in "fiub":
         raise UserError(
             f"the new rows are {values.dtype} of the shape {list(values.shape)}, and the model takes numbers "
             f"[rows, {', '.join(map(str, (made,) if preprocessing.noise else shape))}]"
         )
-    flat = values.reshape(len(values), -1)
+    remarks.rows, remarks.noise = remarks.rows + len(values), preprocessing.noise
+    flat = values.reshape(len(values), made)
     if preprocessing.tokens:
         return np.asarray(flat.astype(np.int64)).reshape(-1, *shape)
     numbers = flat.astype(np.float64)
     fill = np.array(preprocessing.fill)
-    numbers = np.where(np.isnan(numbers), fill, numbers) if fill.size else numbers
+    missing = np.isnan(numbers)
+    if fill.size and missing.any():
+        counts = enumerate(missing.sum(axis=0).tolist())
+        remarks.filled.update({f"x{number}": count for number, count in counts if count})
+        numbers = np.where(missing, fill, numbers)
     scaled = (numbers - np.array(preprocessing.center)) / np.array(preprocessing.scale)
+    scaled[numbers == preprocessing.pad] = preprocessing.pad
     if not np.isfinite(scaled).all():
         raise UserError(
             "the new rows hold values that are missing or infinite, which training had none of: correct them"

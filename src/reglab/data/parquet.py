@@ -83,6 +83,8 @@ def parquet(
         numeric_names=tuple(chosen) if reader.shape == (len(chosen),) else input_names(reader),
         targets=target.targets,
         target_names=target.target_names if len(named) == 1 else tuple(named),
+        class_names=target.class_names,
+        columns=(tuple(chosen), tuple(named)),
         shape=reader.shape if several or tokens else None,
         homogeneous=several,
         tokens=tokens,

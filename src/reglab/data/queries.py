@@ -40,6 +40,12 @@ class Queries:
         absent = (documents < 0).reshape(*documents.shape, *(1 for _ in values.shape[1:]))
         return values[documents.clamp(min=0)].masked_fill(absent, fill)
 
+    def flat(self, values: Tensor) -> Tensor:
+        """Return values ``[queries, longest, ...]`` in the order of the rows, ``[rows, ...]``."""
+        documents = torch.from_numpy(self.documents)
+        present = documents >= 0
+        return values[present][documents[present].argsort()]
+
     def examples(self, source: Source) -> Source:
         """Return the source with a row for each query, as far as splitting and weighing need it."""
         first = self.documents[:, 0]
@@ -63,11 +69,19 @@ class Queries:
 
 def queries_of(source: Source) -> Queries | None:
     """Return the queries of a source; None where its rows are examples themselves."""
-    if source.query is None:
-        return None
-    sizes = np.bincount(source.query)
-    order = np.argsort(source.query, kind="stable")
-    documents = np.full((len(sizes), int(sizes.max())), -1, dtype=np.int64)
+    return None if source.query is None else queries_from(source.query)
+
+
+def queries_from(numbers: Integers, least: int = 0) -> Queries:
+    """Return which rows are the documents of which query.
+
+    Args:
+        numbers: Of each row's query, from 0, int64 ``[rows]``.
+        least: Places for documents that each query has.
+    """
+    sizes = np.bincount(numbers)
+    order = np.argsort(numbers, kind="stable")
+    documents = np.full((len(sizes), max(least, int(sizes.max(initial=0)))), -1, dtype=np.int64)
     documents[np.arange(documents.shape[1]) < sizes[:, None]] = order
     return Queries(documents)
 

@@ -62,6 +62,11 @@ class SampleReader(Reader):
         self.keys.append(sample.key)
         return sample.members[ending], sample.members[self._target]
 
+    @property
+    def images(self) -> bool:
+        """Whether the inputs are image files."""
+        return self._images
+
     def __len__(self) -> int:
         return len(self.keys)
 

@@ -11,6 +11,7 @@ from reglab.core.override import typed
 from reglab.data.array_reader import mapped
 from reglab.data.reader import Array
 from reglab.data.source import Floats, Integers
+from reglab.data.table_column import Column
 from reglab.data.table_file import check_columns, read_table
 from reglab.data.table_keys import group_numbers, is_code, read_target_column, time_numbers
 from reglab.data.table_options import Reading
@@ -26,6 +27,7 @@ class Series(NamedTuple):
         target: Numbers, or classes, ``[times]``.
         time: The number of each row's time among all times, from 0.
         series: The number of each row's series.
+        columns: Of a table, as they were read: the inputs, and behind them the target.
     """
 
     values: Floats
@@ -33,6 +35,7 @@ class Series(NamedTuple):
     target: Array
     time: Integers
     series: Integers
+    columns: tuple[Column, ...] = ()
 
 
 def read_series(
@@ -67,7 +70,8 @@ def read_series(
     else:
         found = _of_table(path, reading, target, columns, series, time, at_once)
     order = np.lexsort((found.time, found.series))
-    ordered = Series(found.values[order], found.names, *(each[order] for each in found[2:]))
+    time_of, series_of = found.time[order], found.series[order]
+    ordered = Series(found.values[order], found.names, found.target[order], time_of, series_of, found.columns)
     same = (np.diff(ordered.time) == 0) & (np.diff(ordered.series) == 0)
     if same.any():
         raise UserError(
@@ -160,4 +164,5 @@ def _of_table(
         kind.values.to_numpy(),
         rows if time is None else time_numbers(file, time, reading),
         np.zeros_like(rows) if series is None else group_numbers(file, series, reading),
+        (*(columns_by_name[name] for name in names), kind),
     )

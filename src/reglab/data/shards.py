@@ -70,6 +70,8 @@ def shards(
         numeric_names=input_names(reader),
         targets=found.targets,
         target_names=found.target_names,
+        class_names=found.class_names,
+        images=reader.images,
         shape=reader.shape if several or tokens else None,
         homogeneous=several,
         tokens=tokens,

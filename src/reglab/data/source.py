@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from reglab.data.reader import Reader
     from reglab.data.several import Input
     from reglab.data.table_roles import TypedTable
+    from reglab.data.windowed import Windowed
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -74,6 +75,10 @@ class Source:
         stream: Whether training reads its rows batch by batch, rather than from memory.
         workers: Processes that read them; 0: none beside the one that trains.
         images: The rows were image files.
+        class_names: Of each of several targets, the names of its classes.
+        columns: Of the files that ``reader`` reads: those of the inputs, and of the targets; None: they
+            have none.
+        windowed: How the rows were cut out of series; None: they were not.
     """
 
     task: str
@@ -104,6 +109,9 @@ class Source:
     stream: bool = False
     workers: int = 0
     images: bool = False
+    class_names: tuple[tuple[str, ...], ...] = ()
+    columns: tuple[tuple[str, ...], tuple[str, ...]] | None = None
+    windowed: "Windowed | None" = None
 
     @property
     def classes(self) -> Integers | None:

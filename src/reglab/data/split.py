@@ -9,6 +9,7 @@ from reglab.data.checks import rows_of
 from reglab.data.options import Options
 from reglab.data.source import Booleans, Floats, Integers, Source
 from reglab.data.streams import permutation, stream
+from reglab.data.windowed import Windows
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,8 @@ def split_rows(source: Source, options: Options) -> Split:
         train, val, test = _cut_spans(source.spans, options)
     else:
         train, val, test = _cut(_row_positions(method, rows, source, options), rows, options)
+    if source.windowed is not None:
+        _check_windows(source.windowed.windows, {"training": train, "validation": val, "test": test}, source, options)
     _check_parts(train, val, test, options)
     if method == "stratified" and classes is not None:
         _check_strata(classes, source.target_names, {"training": train, "validation": val, "test": test})
@@ -144,6 +147,20 @@ def _check_parts(train: Booleans, val: Booleans, test: Booleans, options: Option
     raise UserError(
         f"{validation} data.test_size={options.test_size:g} cut {len(train)} rows into {train.sum()} for training, "
         f"{val.sum()} for validation and {test.sum()} for the test{note}: each needs some. Choose other sizes"
+    )
+
+
+def _check_windows(windows: Windows, parts: dict[str, Booleans], source: Source, options: Options) -> None:
+    """Refuse windows of which none fits into a part of the time."""
+    empty = [name for name, rows in parts.items() if not rows.any()]
+    if not empty or source.spans is None:
+        return
+    needed, times = windows.length + max(windows.ahead), int(source.spans.max()) + 1
+    raise UserError(
+        f"no window lies within the {' or '.join(empty)} part: data.length={windows.length} and "
+        f"data.horizon={max(windows.ahead)} need {needed} rows one after the other, and the {times} times are cut by "
+        f"data.val_size={options.val_size:g} and data.test_size={options.test_size:g}. Choose a smaller data.length or "
+        "data.horizon, or larger parts"
     )
 
 

@@ -69,7 +69,7 @@ def table(
     task = task_of_queries("data.query", query, task)
     reading = Reading(separator, decimal, missing, encoding, header, None if sheet is None else str(sheet), types)
     steering = {"group": group, "time": time, "query": query, "sample_weight": sample_weight}
-    typed = read_typed(path, reading, task, target, drop, categorical, steering)
+    typed = read_typed(path, reading, task, target, drop, categorical, steering, event)
     numeric, names, categories = read_features(
         pd_frame(typed.inputs), list(typed.categorical), whole("most_categories", most_categories, 1)
     )

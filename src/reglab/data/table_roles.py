@@ -49,6 +49,7 @@ def read_typed(
     drop: object,
     categorical: object,
     steering: Mapping[str, str | None],
+    event: str | None = None,
 ) -> TypedTable:
     """Return the columns of a file, each of one type and with its role.
 
@@ -61,6 +62,7 @@ def read_typed(
         target, drop, categorical: One name, or several.
         steering: The columns of ``group``, ``time`` and ``sample_weight``, None where there is
             none.
+        event: The target column that ``data.event`` names.
 
     Raises:
         UserError: For a file, column or value that cannot be used.
@@ -69,7 +71,8 @@ def read_typed(
     columns = list(file.columns)
     check_columns(columns, "types", reading.kinds)
     try:
-        targets = check_columns(columns, "target", _names(target))
+        keys = {str(event): "event"}
+        targets = [check_columns(columns, keys.get(name, "target"), [name])[0] for name in _names(target)]
     except UserError as error:  # such as the sheets that are not read
         raise UserError(". ".join([str(error), *file.notes])) from error
     if not targets:

@@ -59,6 +59,7 @@ class Target(NamedTuple):
     task: str
     targets: Integers | Floats
     target_names: tuple[str, ...]
+    class_names: tuple[tuple[str, ...], ...] = ()
 
 
 def read_target(columns: "pd.DataFrame", task: TaskOrTasks) -> Target:
@@ -110,14 +111,15 @@ def read_target(columns: "pd.DataFrame", task: TaskOrTasks) -> Target:
 
 def _several(columns: "pd.DataFrame", tasks: Mapping[str, str]) -> Target:
     """Return several targets, each of a task of its own."""
-    parts, values = [], []
+    parts, values, names = [], [], []
     for column, text in tasks.items():
         wanted = target_of(f"{column}={text}", "data.task")
         found = read_target(columns[[column]], wanted.task.name)
         classes = len(found.target_names) if wanted.task.classes else 1
         parts.append(replace(wanted, classes=classes))
         values.append(found.targets.astype(np.float64))
-    return Target(Multi(parts).name, np.stack(values, 1), tuple(tasks))
+        names.append(found.target_names if wanted.task.classes else ())
+    return Target(Multi(parts).name, np.stack(values, 1), tuple(tasks), tuple(names))
 
 
 def _times(columns: "pd.DataFrame", task: Task) -> Target:

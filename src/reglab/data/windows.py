@@ -13,6 +13,7 @@ from reglab.data.stream_choice import is_streamed
 from reglab.data.table_options import Reading
 from reglab.data.table_target import TaskOrTasks, targets_of
 from reglab.data.window_reader import WindowReader
+from reglab.data.windowed import Windowed, Windows
 
 
 def windows(
@@ -83,6 +84,7 @@ def windows(
         numeric=np.empty((0, 0)),
         numeric_names=tuple(f"{name}[{lag}]" for name in found.names for lag in range(1 - length, 1)),
         targets=chosen.targets,
+        class_names=chosen.class_names,
         target_names=chosen.target_names if len(steps) == 1 else tuple(f"{target}+{each}" for each in steps),
         shape=reader.shape,
         standardize_target=True,
@@ -90,6 +92,9 @@ def windows(
         spans=np.stack([found.time[starts], found.time[ends.max(axis=1)]], axis=1),
         name=Path(str(path)).stem,
         reader=reader,
+        windowed=Windowed(
+            Windows(length, step, tuple(steps), series, time), found.names, str(target), found.columns, reading
+        ),
         stream=is_streamed(stream, len(reader) * reader.row_bytes, what, lambda _: shorter),
         workers=whole("workers", workers, 0),
     )

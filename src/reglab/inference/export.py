@@ -49,7 +49,8 @@ def export(predictor: Predictor, folder: Path, form: Format = "torch") -> list[P
         example = example_inputs(predictor.preprocessing, predictor.model)
         with evaluation_mode(predictor.model), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of torch, about its own ways
-            _write(predictor.model, example, beside, form)
+            joined = _Joined(predictor.model) if predictor.preprocessing.inputs else predictor.model
+            _write(joined, example, beside, form)
         torch.save(predictor.model.state_dict(), beside / WEIGHTS)
         (beside / FILE).write_text(predictor.preprocessing.text(), encoding="utf-8")
     return sorted(folder.iterdir())
@@ -77,6 +78,20 @@ def example_inputs(preprocessing: Preprocessing, model: nn.Module) -> Tensor:
         return torch.ones(shape, dtype=torch.int64, device=weight.device)
     generator = torch.Generator().manual_seed(0)
     return torch.randn(shape, generator=generator).to(weight.device, weight.dtype)
+
+
+class _Joined(nn.Module):
+    """Takes several inputs as one tensor, the values one behind the other, as data hold them; a hook
+    of the model cuts it.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        outputs: Tensor = self.model(inputs)
+        return outputs
 
 
 def _write(model: nn.Module, example: Tensor, folder: Path, form: Format) -> None:

@@ -145,11 +145,6 @@ def _rebuilt(run: str | Path, digest: str | None, description: Mapping[str, Any]
             "reglab.load(RUN)"
         )
     loaded = data.load(node)
-    if loaded.digest == digest and loaded.preprocessing is None:
-        raise UserError(
-            f"the run {run} cannot be predicted with, exported or registered yet: runs of survival, ranking, several "
-            "targets, windows, padded or several inputs are not. Its model takes prepared inputs: reglab.load(RUN)"
-        )
     if digest is None or loaded.digest != digest or loaded.preprocessing is None:
         raise UserError(
             f"the run {run} keeps no {FILE}, as it was trained by an earlier version or did not finish, and its data "

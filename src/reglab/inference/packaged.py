@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reglab.core.errors import UserError
+from reglab.data.new_windows import keys_of
 from reglab.data.preprocessing import FILE, Preprocessing, read_preprocessing
 from reglab.inference.export import export
 from reglab.inference.predictor import Predictor
@@ -64,14 +65,21 @@ def _load_pyfunc(path: str) -> PyfuncModel:
 
 
 def raw_columns(preprocessing: Preprocessing) -> dict[str, str]:
-    """Return the type of each raw column, as MLflow calls it: ``double``, ``string``, or ``any``."""
+    """Return the type of each raw column, as MLflow calls it: ``double``, ``string``, or ``any``;
+    empty where rows are no table.
+    """
+    if preprocessing.reads not in ("table", "windows"):
+        return {}
     types = {"number": "double", "truth": "any", "date": "any", "category": "string"}
-    return {column.name: "double" if column.numeric else types[column.type] for column in preprocessing.columns}
+    found = {column.name: "double" if column.numeric else types[column.type] for column in preprocessing.columns}
+    return found | dict.fromkeys(keys_of(preprocessing), "any")
 
 
-def example_row(preprocessing: Preprocessing) -> dict[str, Any]:
-    """Return a row of raw columns that is nobody's: medians, and the first value of each category."""
-    fill = dict(zip(preprocessing.numbers, preprocessing.fill, strict=True))
+def example_rows(preprocessing: Preprocessing) -> list[dict[str, Any]]:
+    """Return rows of raw columns that are nobody's: medians, and the first value of each category; of
+    a series as many as a window has.
+    """
+    fill = dict(zip(preprocessing.numbers, preprocessing.fill, strict=False))
     row: dict[str, Any] = {}
     for column in preprocessing.columns:
         if column.type == "category":
@@ -82,7 +90,9 @@ def example_row(preprocessing: Preprocessing) -> dict[str, Any]:
         else:
             value = fill.get(column.name, 0.0)
             row[column.name] = value >= 0.5 if column.type == "truth" else value
-    return row
+    keys = keys_of(preprocessing)
+    rows = preprocessing.windows.length if preprocessing.windows else 1
+    return [row | {name: number if key == "time" else 1 for name, key in keys.items()} for number in range(rows)]
 
 
 def _date(form: str) -> str:

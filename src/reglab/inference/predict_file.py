@@ -12,6 +12,7 @@ from reglab.analysis.formatting import number
 from reglab.core.errors import UserError
 from reglab.data.table_file import check_columns
 from reglab.data.table_raw import RawTable
+from reglab.inference.columns import prediction_columns
 from reglab.inference.output_file import output_file
 from reglab.inference.predictor import Predictor
 from reglab.inference.row_files import pieces
@@ -57,7 +58,7 @@ def predict_file(predictor: Predictor, path: Path, out: Path, keep: Sequence[str
 
     Args:
         predictor: Of the run.
-        path: A table, a ``.npy`` file, or a folder of images.
+        path: A table, a ``.npy`` file, a folder of images, or series.
         out: A file that is not there yet.
         keep: Columns of the table that are written too, in front.
 
@@ -69,15 +70,16 @@ def predict_file(predictor: Predictor, path: Path, out: Path, keep: Sequence[str
     """
     score = _Score()
     with output_file(out) as write:
-        for rows, named in pieces(path, predictor.preprocessing, predictor.reading):
+        for rows, named, _ in pieces(path, predictor):
             outputs = predictor.outputs(rows)
-            write({**named, **_kept(rows, keep), **predictor.columns(outputs)})
-            if isinstance(rows, RawTable):
+            write({**named, **_kept(rows, keep), **prediction_columns(predictor.preprocessing, outputs)})
+            if isinstance(rows, RawTable) and predictor.task.per_example and predictor.task.reads != "queries":
                 score.add(predictor, outputs, rows)
     remarks = predictor.remarks
     for name in keep:
         remarks.extra.pop(name, None)
-    return remarks.lines() + score.lines(predictor, remarks.rows)
+    about = [predictor.task.of_predictions] if predictor.task.of_predictions else []
+    return remarks.lines() + about + score.lines(predictor, remarks.rows)
 
 
 def _kept(rows: RawTable | Any, keep: Sequence[str]) -> Mapping[str, Any]:
@@ -85,7 +87,7 @@ def _kept(rows: RawTable | Any, keep: Sequence[str]) -> Mapping[str, Any]:
     if not keep:
         return {}
     if not isinstance(rows, RawTable):
-        raise UserError("keep=... names columns of a table, and there are none here: leave it out")
+        raise UserError("keep=... names columns of a table whose rows are predicted, and here are none: leave it out")
     names = check_columns(rows.columns, "keep", keep)
     columns = {name: rows.columns[name] for name in names}
     return {

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from reglab.core.errors import UserError
+from reglab.data.new_windows import keys_of
 from reglab.inference.find import found, record_of
-from reglab.inference.packaged import example_row, raw_columns, write_package
+from reglab.inference.packaged import example_rows, raw_columns, write_package
 from reglab.inference.predictor import Predictor
 
 if TYPE_CHECKING:
@@ -48,11 +49,16 @@ def register(run: str, name: str, alias: str | None = None, uri: str | None = No
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made) / "model"
         write_package(opened.predictor, opened.checkpoint, folder)
-        model_id = models.logged_model(record, folder, _interface(opened.predictor))
+        model_id = models.logged_model(record, folder, interface(opened.predictor))
     return Registered(record.name, model_id, models.register(record, model_id, name, alias))
 
 
-def _interface(predictor: Predictor) -> "Interface":
+def interface(predictor: Predictor) -> "Interface":
+    """Return what MLflow is to know of a model: its raw columns, those of its predictions, and example rows.
+
+    Raises:
+        UserError: For a task that predicts each position of a row.
+    """
     import pandas as pd
 
     from reglab.tracking.mlflow.models import Interface
@@ -65,10 +71,11 @@ def _interface(predictor: Predictor) -> "Interface":
             "columns: reglab export RUN writes a program of it"
         )
     dtype = "int64" if read.tokens else "uint8" if read.reads == "images" else "float32"
-    example: Any = pd.DataFrame([example_row(read)])
+    example: Any = pd.DataFrame(example_rows(read))
     if not columns:
         example = np.zeros((1, *read.shape), dtype=dtype)
     predicted = predictor.predict(example)
     texts = {name for name, kind in predicted.dtypes.items() if kind.kind not in "fi"}
     outputs = {str(name): "string" if name in texts else "double" for name in predicted}
+    outputs |= dict.fromkeys(outputs.keys() & keys_of(read), "any")  # series and times, as they are given
     return Interface(columns, read.shape, dtype, outputs, example, "reglab.inference.packaged")

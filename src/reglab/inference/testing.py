@@ -4,18 +4,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from reglab.analysis.formatting import plural
 from reglab.config.fingerprint import REMOVED_KEYS
 from reglab.config.instantiate import construct
 from reglab.core.errors import UserError
-from reglab.data.new_files import tables
+from reglab.data.queries import queries_from
 from reglab.inference.find import chosen_run, record_of
+from reglab.inference.judged_rows import judged_rows
 from reglab.inference.predictor import Predictor
-from reglab.inference.targets import new_targets
 from reglab.measures import MeasureSettings, one_part, side, to_floats
 from reglab.measures.evaluate import evaluation_of
+from reglab.tasks.positions import IGNORED
 from reglab.training.describe import resolved
 from reglab.training.restore import touches
 
@@ -47,34 +49,40 @@ def test_part_again(run: str | Path, uri: str | None) -> tuple[dict[str, float],
     return test_run(record.uri, record.run_id), told
 
 
-def other_rows(predictor: Predictor, config: Mapping[str, Any], path: Path) -> tuple[dict[str, float], list[str]]:
+def other_rows(
+    predictor: Predictor, config: Mapping[str, Any], path: Path, targets_path: Path | None = None
+) -> tuple[dict[str, float], list[str]]:
     """Return what a model reaches on the rows of a file that have a target, and what is to be told.
 
     Args:
         predictor: Of the run.
         config: Of its job, which says what is measured.
-        path: Of a table.
+        path: Of a table, series, ``.npy`` files or a folder of images.
+        targets_path: Of the targets of a ``.npy`` file.
 
     Raises:
         UserError: For a file without the target.
     """
-    outputs, targets, rows = [], [], 0
-    for table in tables(path, predictor.reading):
-        found = new_targets(predictor.preprocessing, table, predictor.reading)
-        if found is None:
-            names = ", ".join(column.name for column in predictor.preprocessing.targets) or "that reglab test can read"
-            raise UserError(f"data.path={path} has no target ({names}): add it, or use reglab predict")
-        outputs.append(predictor.outputs(table)[torch.from_numpy(found.known)])
+    outputs, targets, queries, rows = [], [], [], 0
+    for raw, found in judged_rows(predictor, path, targets_path):
+        made = predictor.outputs(raw)
+        if predictor.task.reads == "queries":
+            queries.append(predictor.query_numbers(raw)[found.known])
+        outputs.append(made[torch.from_numpy(found.known)])
         targets.append(found.values)
-        rows += table.rows
+        rows += len(made)
     known = sum(map(len, targets))
     if not known:
         raise UserError(f"data.path={path} has no row whose target the model knows: use reglab predict")
     recorded = resolved(config, "measure") or {}
     settings = construct(MeasureSettings, {k: v for k, v in recorded.items() if k not in REMOVED_KEYS}, "measure")
     task, scale = predictor.task, predictor.preprocessing.target_scale
+    answered, wanted = torch.cat(outputs), torch.cat(targets)
+    if queries:
+        padding = queries_from(np.unique(np.concatenate(queries), return_inverse=True)[1])
+        answered, wanted = padding.padded(answered, 0.0), padding.padded(wanted, float(IGNORED))
     measured = side(
-        evaluation_of(torch.cat(outputs), torch.cat(targets), task),
+        evaluation_of(answered, wanted, task),
         task,
         units=torch.tensor(scale, dtype=torch.float64) if scale else None,
     )

@@ -13,6 +13,7 @@ from typing import Any
 from reglab.analysis.formatting import plural
 from reglab.config.fingerprint import hash_config
 from reglab.core.errors import UserError
+from reglab.core.keywords import nearest_keyword
 from reglab.sweeps import ledger
 from reglab.sweeps.finish import show
 from reglab.sweeps.function_job import FunctionJob, run_function
@@ -45,6 +46,7 @@ class Sweep:
         return self.verdict
 
 
+@nearest_keyword
 def sweep(
     function: Callable[..., Any],
     values: Mapping[str, Sequence[Value]],

@@ -89,6 +89,8 @@ class Task(ABC):
     """
     note: str = ""
     """What readers of its results have to know of the loss."""
+    of_predictions: str = ""
+    """What readers of its predictions have to know of the numbers."""
 
     @property
     def scores(self) -> tuple[str, ...]:

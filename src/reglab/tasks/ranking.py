@@ -1,5 +1,6 @@
 """Ranking: documents in the order of their relevance to a query."""
 
+from collections.abc import Sequence
 from types import MappingProxyType
 
 import torch
@@ -33,6 +34,7 @@ class Ranking(Task):
     from_statistics = ("ndcg", "mrr")
     means = MappingProxyType({"mrr": 2})
     reads = "queries"
+    of_predictions = "score orders the documents of a query, the most relevant with the highest; it compares no queries"
 
     def fitting(self, outputs: Tensor, targets: Tensor) -> Tensor | None:
         if targets.dim() != 2:
@@ -57,6 +59,9 @@ class Ranking(Task):
 
     def statistic_count(self, outputs: int) -> int:
         return 3
+
+    def quantities(self, outputs: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
+        return {"score": outputs.reshape(len(outputs))}
 
     def constant(self, targets: Tensor, outputs: int) -> Tensor:
         return torch.zeros(targets.shape[1], outputs)

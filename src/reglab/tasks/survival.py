@@ -1,6 +1,7 @@
 """Survival: the time of an event, for some rows only known to be later."""
 
 import math
+from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
@@ -123,6 +124,10 @@ class Survival(Task):
     from_statistics = ("concordance",)
     per_example = False
     reads = "times"
+    of_predictions = (
+        "log_hazard compares rows: the higher, the sooner the event. No baseline is estimated, so that it is "
+        "neither a time nor a probability"
+    )
 
     def __init__(self, size: float = 32) -> None:
         if size < 2 or size != int(size):
@@ -153,6 +158,9 @@ class Survival(Task):
 
     def shares(self, aligned: Tensor, targets: Tensor) -> Tensor:
         return concordance_terms(aligned, targets[:, 0], targets[:, 1] > 0)
+
+    def quantities(self, outputs: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
+        return {"log_hazard": outputs.reshape(len(outputs))}
 
     def constant(self, targets: Tensor, outputs: int) -> Tensor:
         return torch.zeros(outputs)

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import pytorch_lightning as pl
@@ -35,6 +36,22 @@ INSTEAD: Mapping[str, str] = {
     "ThroughputMonitor": "give trainer.profiler=simple",
     "SpikeDetection": "a run whose loss is not finite is ended, and objective/... shows its spikes",
     "LambdaCallback": "write a class of your own",
+}
+INSTEAD_IN_PYTHON: Mapping[str, str] = {
+    "EarlyStopping": "give reglab.EarlyStopping() among the regularizers, which keeps the best epoch too",
+    "Checkpoint": "with tracking=... the run keeps last.ckpt and best.ckpt (MeasureSettings(monitor=...))",
+    "OnExceptionCheckpoint": "with tracking=... the run keeps last.ckpt and best.ckpt",
+    "WeightAveraging": "give reglab.EMA() among the regularizers",
+    "StochasticWeightAveraging": "give reglab.EMA() among the regularizers",
+    "GradientAccumulationScheduler": "give trainer={'accumulate_grad_batches': 4}",
+    "BatchSizeFinder": "give batch_size=...",
+    "LearningRateFinder": "try several lr=... by reglab.sweep",
+    "ModelPruning": "give reglab.L1() among the regularizers, which reaches exact zeros",
+    "BaseFinetuning": "give optimizer={'_target_': ..., 'groups': [...]}",
+    "BasePredictionWriter": "reglab.predictor(run).predict(rows) returns predictions",
+    "ModelSummary": "print(model) describes it",
+    "Timer": "give epochs=..., or trainer={'max_steps': ...}",
+    "ThroughputMonitor": "give trainer={'profiler': 'simple'}",
 }
 # Hooks that are called around the steps and epochs of reglab's own models.
 _CALLED = ("on_fit_start", "on_fit_end", "on_train_start", "on_train_end", "on_train_epoch_start", "on_train_epoch_end",
@@ -72,6 +89,36 @@ def build_callbacks(node: object, own_loop: bool) -> list[pl.Callback]:
     return list(made.values())
 
 
+def check_callbacks(given: object) -> list[pl.Callback]:
+    """Return the callbacks that ``reglab.fit`` was given, in their order.
+
+    Args:
+        given: A list of callbacks, or one.
+
+    Raises:
+        UserError: For what is no callback or acts against the run, and for hooks that would never be
+            called.
+    """
+    several = given if isinstance(given, Sequence) and not isinstance(given, str) else [given]
+    made: dict[str, pl.Callback] = {}
+    for number, each in enumerate(several):
+        key, cls = f"callbacks[{number}]", type(each)
+        if isinstance(each, type):
+            raise UserError(f"{key} is the class {each.__name__}: give an instance of it, {each.__name__}()")
+        if not derives_from(cls, "Callback"):
+            raise UserError(f"{key} is a {cls.__name__}: callbacks takes a list of pytorch_lightning.Callback")
+        if any(each is other for other in made.values()):
+            raise UserError(f"{key} is given twice: leave one of them out")
+        if any(base.__name__ == "Regularize" and base.__module__.startswith("reglab.") for base in cls.__mro__):
+            raise UserError(f"{key} is a reglab.Regularize, of a Trainer of yours: give reglab.fit its regularizers")
+        _refuse_acting(cls, key, INSTEAD_IN_PYTHON)
+        _check_hooks(cls, key)
+        _check_state(each, key)
+        made[key] = each
+    _check_keys(made)
+    return list(made.values())
+
+
 def warn_of_state(made: Sequence[pl.Callback]) -> None:
     """Log, for a run that is resumed, which callbacks keep nothing in a checkpoint.
 
@@ -102,10 +149,12 @@ def _class(target: object, key: str) -> type[pl.Callback]:
     return cls
 
 
-def _refuse_acting(cls: type, told: str) -> None:
+def _refuse_acting(cls: type, told: str, words: Mapping[str, str] = MappingProxyType({})) -> None:
+    """Refuse a class of Lightning's that acts. words: Of Python, for what has a name there."""
     for name, instead in INSTEAD.items():
         if derives_from(cls, name):
-            raise UserError(f"{told}: a callback of the kind {name} is not taken here; instead: {instead}")
+            found = words.get(name, instead)
+            raise UserError(f"{told}: a callback of the kind {name} is not taken here; instead: {found}")
 
 
 def _check_hooks(cls: type[pl.Callback], key: str) -> None:

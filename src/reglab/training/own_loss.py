@@ -50,6 +50,7 @@ def with_loss(data: DataSet, loss: Loss | None, model: nn.Module, batch: int, ke
         return data
     if not callable(loss):
         raise UserError(f"loss={loss!r} is no function: {_TAKES}")
+    _check_instance(loss)
     if isinstance(data.criterion, Multi):
         raise UserError("a loss of your own judges one target, and there are several, each with a task: leave it out")
     task, weight = task_named(data.task), next(model.parameters())
@@ -65,6 +66,12 @@ def with_loss(data: DataSet, loss: Loss | None, model: nn.Module, batch: int, ke
             "leave data.class_weight and data.sample_weight out"
         )
     return replace(data, own=OwnLoss(task, loss, value.dim() > 0, outputs.dim(), batch, reason, key))
+
+
+def _check_instance(loss: object) -> None:
+    """Refuse the class of a loss, which would take outputs and targets for its arguments."""
+    if isinstance(loss, type) and issubclass(loss, nn.Module):
+        raise UserError(f"loss={loss.__name__} is a class: give an instance of it, loss={loss.__name__}()")
 
 
 def _tried(loss: Loss, outputs: Tensor, targets: Tensor) -> Tensor:
