@@ -18,7 +18,8 @@ from reglab.measures import side
 from reglab.measures.evaluate import evaluation_of
 from reglab.measures.groups import check_rows
 from reglab.measures.own_scores import OwnScore
-from reglab.regularizers import overrides
+from reglab.regularizers import Cocktail, overrides
+from reglab.regularizers.weight_average import BY_OPTIMIZER, OptimizerAverage
 from reglab.tasks import task_named
 from reglab.training.execution_settings import split_settings
 from reglab.training.experiment import Experiment
@@ -59,11 +60,7 @@ def check_experiment(experiment: Experiment) -> None:
         _check_watched(experiment, schedule)
         total = experiment.recipe.steps or steps.per_epoch * experiment.recipe.epochs
         check_rates(schedule, optimizer, total, steps.per_epoch)
-    if hasattr(optimizer, "train") and hasattr(optimizer, "eval"):
-        raise UserError(
-            f"{type(optimizer).__name__} stands for an average of the weights that it computes by itself, which is not "
-            "measured here: use AdamW with regularizer=[ema]"
-        )
+    _check_average(experiment.cocktail, type(optimizer).__name__)
     takes_sparse(optimizer)
     experiment.cocktail.check_selections(experiment.model)
     if any(member.proximal for _, member in experiment.cocktail.named_regularizers()):
@@ -83,6 +80,19 @@ def check_experiment(experiment: Experiment) -> None:
         check_rows(experiment.data.criterion, len(part))
     _check_weights(experiment)
     _try_scores(experiment)
+
+
+def _check_average(cocktail: Cocktail, optimizer: str) -> None:
+    """Refuse what moves the weights between the steps of an optimizer that keeps others beside them."""
+    members = cocktail.named_regularizers()
+    if not any(isinstance(member, OptimizerAverage) for _, member in members):
+        return
+    for name, member in members:
+        if name != BY_OPTIMIZER and any(overrides(member, hook) for hook in ("before_step", "on_step")):
+            raise UserError(
+                f"regularizer.{name} changes the weights between two steps, and {optimizer} keeps others beside them, "
+                "which it would not change: use optimizer=schedule_free, or a penalty such as l2"
+            )
 
 
 def _check_weights(experiment: Experiment) -> None:

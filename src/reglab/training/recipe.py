@@ -16,6 +16,8 @@ from reglab.core.errors import UserError, nearest
 from reglab.core.secrets import hide
 from reglab.optimizers.lion import Lion
 from reglab.optimizers.muon import Muon
+from reglab.optimizers.schedule_free import ScheduleFree
+from reglab.regularizers.weight_average import OptimizerAverage, ScheduleFreeAverage, WeightAverage
 from reglab.training.param_groups import arranged, check_settings, frozen_names, optimizer_arguments, param_groups
 from reglab.training.schedule import Schedule, build_schedule
 
@@ -95,6 +97,22 @@ class Recipe:
             raise UserError("optimizer: LBFGS takes many gradients a step, which regularizers do not fit; try Adam")
         return optimizer
 
+    def average(self) -> WeightAverage | None:
+        """Return what keeps the average that the optimizer's model is; None where it is the weights.
+
+        Raises:
+            UserError: For an unknown class, and for a number that the average does not take.
+        """
+        if not self.optimizer:
+            return None
+        cls = locate(self.optimizer.get("_target_"), Optimizer, "optimizer")
+        if issubclass(cls, ScheduleFree):
+            try:
+                return ScheduleFreeAverage(**{key: self.optimizer[key] for key in ("beta",) if key in self.optimizer})
+            except ValueError as error:
+                raise UserError(f"optimizer.{error}") from error
+        return OptimizerAverage() if hasattr(cls, "train") and hasattr(cls, "eval") else None
+
     def freeze(self, model: nn.Module) -> None:
         """Freeze the weights that the optimizer's param groups say are to stay as they are."""
         for name in frozen_names(self.optimizer, model):
@@ -140,8 +158,8 @@ def optimizer_config(
     """Return the config node of an optimizer.
 
     Args:
-        optimizer: Its name in ``torch.optim``, in any case, ``lion`` or ``muon``, or a mapping of
-            ``_target_`` and arguments.
+        optimizer: Its name in ``torch.optim``, in any case, ``lion``, ``muon`` or
+            ``schedule_free``, or a mapping of ``_target_`` and arguments.
         lr: The learning rate; None: the optimizer's own default; ``default``: 1e-3 of one that is
             given by its name, and that of the mapping.
 
@@ -162,11 +180,12 @@ def optimizer_config(
     names = {
         name.lower(): f"torch.optim.{name}" for name, member in vars(torch.optim).items() if inspect.isclass(member)
     }
-    names |= {f"{each.__name__}".lower(): f"{each.__module__}.{each.__name__}" for each in (Lion, Muon)}
-    if optimizer.lower() not in names:
-        raise UserError(f"optimizer={optimizer!r} is not in torch.optim; {nearest(optimizer.lower(), names)}")
+    names |= {f"{each.__name__}".lower(): f"{each.__module__}.{each.__name__}" for each in (Lion, Muon, ScheduleFree)}
+    name = optimizer.lower().replace("_", "")
+    if name not in names:
+        raise UserError(f"optimizer={optimizer!r} is not in torch.optim; {nearest(name, names)}")
     rate = 1e-3 if lr == "default" else lr
-    return {"_target_": names[optimizer.lower()], **({} if rate is None else {"lr": rate})}
+    return {"_target_": names[name], **({} if rate is None else {"lr": rate})}
 
 
 def scheduler_config(scheduler: str | Mapping[str, Any] | None) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from reglab.core.errors import UserError, nearest
 from reglab.measures import MeasureSettings
 from reglab.regularizers import Cocktail
 from reglab.regularizers.select import selected
+from reglab.regularizers.weight_average import saved_average
 from reglab.tracking.folder import IDENTITY, read_identity
 from reglab.tracking.folder_gate import check_run_folder
 from reglab.tracking.run_state import read_state
@@ -104,6 +105,8 @@ def _restored(path: Path, content: Mapping[str, Any], model: nn.Module | None) -
     model = model if model is not None else _build(path, description)
     config = description["config"]
     cocktail = build_cocktail(resolved(config, "regularizer"), resolved(config, "seed"), description["task"])
+    if (average := saved_average(content["state_dict"])) is not None:
+        cocktail.judge_by(average)
     model = cocktail.prepare(model)
     cocktail.complete(content["state_dict"])
     holder = nn.Module()

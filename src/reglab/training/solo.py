@@ -24,6 +24,7 @@ from reglab.distributed.unused_parameters import unreached
 from reglab.measures import MeasureSettings, example_losses
 from reglab.regularizers import Batch, Cocktail, Objective, Outcome
 from reglab.regularizers.keys import Keys
+from reglab.regularizers.weight_average import OptimizerAverage
 from reglab.tasks import Task
 from reglab.training.activation_checkpointing import recompute
 from reglab.training.execution_settings import Engine
@@ -175,6 +176,9 @@ class Solo(Shardable):
         self._whole_gradient = cocktail.gradient(self._gradient.compute_at)
         self._updates = UpdateHooks(cocktail, parameters.hook_target, self._optimizer, parameters.total)
         self._undo += self._updates.register()
+        for _, member in cocktail.named_regularizers():
+            if isinstance(member, OptimizerAverage):
+                member.follow(self._optimizer)
         self._state.keys, self._state.wraps = cocktail.keys, cocktail.wraps_gradient
 
     def _fix_reduction_order(self) -> None:
