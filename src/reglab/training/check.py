@@ -88,6 +88,11 @@ def _check_average(cocktail: Cocktail, optimizer: str) -> None:
     if not any(isinstance(member, OptimizerAverage) for _, member in members):
         return
     for name, member in members:
+        if member.proximal:
+            raise UserError(
+                f"regularizer.{name} sets weights to exactly zero, which an average of them is not: use another "
+                "optimizer, such as adamw, or l1_subgradient"
+            )
         if name != BY_OPTIMIZER and any(overrides(member, hook) for hook in ("before_step", "on_step")):
             raise UserError(
                 f"regularizer.{name} changes the weights between two steps, and {optimizer} keeps others beside them, "
