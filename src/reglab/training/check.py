@@ -24,6 +24,8 @@ from reglab.tasks import task_named
 from reglab.training.execution_settings import split_settings
 from reglab.training.experiment import Experiment
 from reglab.training.loader import Steps
+from reglab.training.optimizer_checks import check_steps
+from reglab.training.param_groups import optimizer_arguments
 from reglab.training.per_example import constant_predictor
 from reglab.training.polish import check_polish
 from reglab.training.schedule import Schedule, check_rates
@@ -53,6 +55,7 @@ def check_experiment(experiment: Experiment) -> None:
     monitor are wrong.
     """
     optimizer = experiment.recipe.build_optimizer(experiment.model)
+    check_steps(optimizer, optimizer_arguments(experiment.recipe.optimizer))
     rows = experiment.recipe.batch_size * split_settings(experiment.trainer)[0].accumulate
     steps = Steps(len(experiment.data.train), rows, 0, experiment.recipe, lambda: 0)
     schedule = experiment.recipe.build_schedule(optimizer, steps.per_epoch)

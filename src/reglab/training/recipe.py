@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer, lr_scheduler
 from torch.optim.lr_scheduler import LRScheduler
 
-from reglab.config.instantiate import build, locate
+from reglab.config.instantiate import construct, locate
 from reglab.config.leaves import leaves
 from reglab.core.errors import UserError, nearest
 from reglab.core.secrets import hide
@@ -18,6 +18,7 @@ from reglab.optimizers.lion import Lion
 from reglab.optimizers.muon import Muon
 from reglab.optimizers.schedule_free import ScheduleFree
 from reglab.regularizers.weight_average import OptimizerAverage, ScheduleFreeAverage, WeightAverage
+from reglab.training.optimizer_checks import check_arguments
 from reglab.training.param_groups import arranged, check_settings, frozen_names, optimizer_arguments, param_groups
 from reglab.training.schedule import Schedule, build_schedule
 
@@ -89,12 +90,12 @@ class Recipe:
         arguments = optimizer_arguments(self.optimizer)
         groups = param_groups(self.optimizer, model)
         rate = arguments.get("lr", _default_rate(arguments))
-        optimizer = build(arguments, Optimizer, "optimizer", params=arranged(groups, weights, rate))
         plain = {name: value for name, value in arguments.items() if name != "_target_"}
+        cls = locate(arguments.get("_target_"), Optimizer, "optimizer")
+        check_arguments(cls, plain, weights)
+        optimizer = construct(cls, {**plain, "params": arranged(groups, weights, rate)}, "optimizer")
         check_settings(groups, optimizer, plain)
         _check_momentum(optimizer)
-        if isinstance(optimizer, torch.optim.LBFGS):
-            raise UserError("optimizer: LBFGS takes many gradients a step, which regularizers do not fit; try Adam")
         return optimizer
 
     def average(self) -> WeightAverage | None:
