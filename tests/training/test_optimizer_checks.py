@@ -50,6 +50,11 @@ class Forgets(torch.optim.SGD):
                 weight.data.sub_(weight.grad / self.count)
 
 
+class Unready(torch.optim.SGD):
+    def __init__(self, params: Any, lr: float = 0.1) -> None:
+        raise NotImplementedError("without momentum")
+
+
 class Nameless(torch.optim.Optimizer):
     def __init__(self, params: Any) -> None:
         super().__init__(params, {})
@@ -75,6 +80,7 @@ def checked(name: str, **arguments: Any) -> None:
         ("Failing", r"fails in a step by gradients alone \(RuntimeError: needs a second derivative\)"),
         ("KeepsObjects", "keeps more than tensors and numbers"),
         ("Forgets", "does not go on from its own state_dict"),
+        ("Unready", r"Unready cannot be built of the model's weights \(without momentum\)"),
         ("Nameless", "Nameless has no learning rate"),
     ],
 )

@@ -93,7 +93,11 @@ class Recipe:
         plain = {name: value for name, value in arguments.items() if name != "_target_"}
         cls = locate(arguments.get("_target_"), Optimizer, "optimizer")
         check_arguments(cls, plain, weights)
-        optimizer = construct(cls, {**plain, "params": arranged(groups, weights, rate)}, "optimizer")
+        made = {**plain, "params": arranged(groups, weights, rate)}
+        try:
+            optimizer = construct(cls, made, "optimizer")
+        except (RuntimeError, LookupError, NotImplementedError, ImportError) as error:
+            raise UserError(f"optimizer: {cls.__name__} cannot be built of the model's weights ({error})") from error
         check_settings(groups, optimizer, plain)
         _check_momentum(optimizer)
         return optimizer
