@@ -13,7 +13,7 @@ from torch import Tensor
 from reglab.core.errors import UserError
 from reglab.optimizers.schedule_free import ScheduleFree
 from reglab.regularizers import L2, SAM, MaxNorm, Regularizer, WeightDecay
-from reglab.regularizers.weight_average import ScheduleFreeAverage
+from reglab.training.optimizer_average import ScheduleFreeAverage
 from regularizers.loop import Loop, least_squares, linear
 
 DESIGN, TARGET = least_squares()

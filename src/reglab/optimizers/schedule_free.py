@@ -15,7 +15,7 @@ class ScheduleFree(Optimizer):
     """Moves ``z``: ``z <- z - lr g / (sqrt(v_hat) + eps)``, or ``z <- z - lr g`` where not adaptive.
 
     The gradient is taken between ``z`` and the average of its path, and the model that is measured,
-    saved and loaded is that average: ``reglab.regularizers.weight_average.ScheduleFreeAverage``,
+    saved and loaded is that average: ``reglab.training.optimizer_average.ScheduleFreeAverage``,
     which whoever trains by this optimizer adds. ``beta`` is that one's. Momentum there is none: the
     average takes its place.
 

@@ -19,11 +19,12 @@ from reglab.measures.evaluate import evaluation_of
 from reglab.measures.groups import check_rows
 from reglab.measures.own_scores import OwnScore
 from reglab.regularizers import Cocktail, overrides
-from reglab.regularizers.weight_average import BY_OPTIMIZER, OptimizerAverage
+from reglab.regularizers.weight_average import BY_OPTIMIZER
 from reglab.tasks import task_named
 from reglab.training.execution_settings import split_settings
 from reglab.training.experiment import Experiment
 from reglab.training.loader import Steps
+from reglab.training.optimizer_average import OptimizerAverage
 from reglab.training.optimizer_checks import check_steps
 from reglab.training.param_groups import optimizer_arguments
 from reglab.training.per_example import constant_predictor

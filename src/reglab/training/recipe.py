@@ -17,7 +17,8 @@ from reglab.core.secrets import hide
 from reglab.optimizers.lion import Lion
 from reglab.optimizers.muon import Muon
 from reglab.optimizers.schedule_free import ScheduleFree
-from reglab.regularizers.weight_average import OptimizerAverage, ScheduleFreeAverage, WeightAverage
+from reglab.regularizers.weight_average import WeightAverage
+from reglab.training.optimizer_average import OptimizerAverage, ScheduleFreeAverage
 from reglab.training.optimizer_checks import check_arguments
 from reglab.training.param_groups import arranged, check_settings, frozen_names, optimizer_arguments, param_groups
 from reglab.training.schedule import Schedule, build_schedule
@@ -91,7 +92,7 @@ class Recipe:
         groups = param_groups(self.optimizer, model)
         rate = arguments.get("lr", _default_rate(arguments))
         plain = {name: value for name, value in arguments.items() if name != "_target_"}
-        cls = locate(arguments.get("_target_"), Optimizer, "optimizer")
+        cls = _class_of(arguments)
         check_arguments(cls, plain, weights)
         made = {**plain, "params": arranged(groups, weights, rate)}
         try:
@@ -110,7 +111,7 @@ class Recipe:
         """
         if not self.optimizer:
             return None
-        cls = locate(self.optimizer.get("_target_"), Optimizer, "optimizer")
+        cls = _class_of(self.optimizer)
         if issubclass(cls, ScheduleFree):
             try:
                 return ScheduleFreeAverage(**{key: self.optimizer[key] for key in ("beta",) if key in self.optimizer})
@@ -145,9 +146,13 @@ def _check_momentum(optimizer: Optimizer) -> None:
             raise UserError(f"optimizer.momentum must be >= 0 and < 1, got {momentum}")
 
 
+def _class_of(node: Mapping[str, Any]) -> type[Optimizer]:
+    return locate(node.get("_target_"), Optimizer, "optimizer")
+
+
 def _default_rate(arguments: Mapping[str, Any]) -> float | None:
     try:
-        parameter = inspect.signature(locate(arguments.get("_target_"), Optimizer, "optimizer")).parameters.get("lr")
+        parameter = inspect.signature(_class_of(arguments)).parameters.get("lr")
     except ValueError:
         return None
     return None if parameter is None or not _is_number(parameter.default) else parameter.default

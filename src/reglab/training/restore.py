@@ -19,7 +19,6 @@ from reglab.core.errors import UserError, nearest
 from reglab.measures import MeasureSettings
 from reglab.regularizers import Cocktail
 from reglab.regularizers.select import selected
-from reglab.regularizers.weight_average import saved_average
 from reglab.tracking.folder import IDENTITY, read_identity
 from reglab.tracking.folder_gate import check_run_folder
 from reglab.tracking.run_state import read_state
@@ -27,6 +26,7 @@ from reglab.training import checkpoint_files
 from reglab.training.describe import build_cocktail, resolved
 from reglab.training.finalize import load_evaluation_weights
 from reglab.training.fit import test_metrics
+from reglab.training.optimizer_average import saved_average
 from reglab.training.own_loss import loss_of, with_loss
 from reglab.training.own_module import build_module
 

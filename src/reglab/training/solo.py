@@ -24,7 +24,6 @@ from reglab.distributed.unused_parameters import unreached
 from reglab.measures import MeasureSettings, example_losses
 from reglab.regularizers import Batch, Cocktail, Objective, Outcome
 from reglab.regularizers.keys import Keys
-from reglab.regularizers.weight_average import OptimizerAverage
 from reglab.tasks import Task
 from reglab.training.activation_checkpointing import recompute
 from reglab.training.execution_settings import Engine
@@ -35,6 +34,7 @@ from reglab.training.loop_position import drop_loop_state, resume_loops
 from reglab.training.measured_rows import gap_rows
 from reglab.training.measurement import Measurement
 from reglab.training.microbatches import Microbatches, cast_floating
+from reglab.training.optimizer_average import OptimizerAverage
 from reglab.training.polish import polish
 from reglab.training.recipe import Recipe
 from reglab.training.sparse_gradients import takes_sparse, with_dense_gradients
