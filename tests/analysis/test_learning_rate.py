@@ -29,10 +29,10 @@ def test_a_clear_best_and_where_training_fails() -> None:
     )
 
 
-def test_rates_that_do_not_differ_clearly_are_named_and_the_largest_is_advised() -> None:
+def test_rates_that_do_not_differ_clearly_are_named() -> None:
     text = said({**FACTORS, 1e-1: 1.0005})
     assert text.startswith("The best learning rate is not clear: 0.01 and 0.1 do not differ clearly")
-    assert "The largest of them, optimizer.lr=0.1, gets furthest" in text
+    assert "has the best mean, and 0.1 is the largest of them" in text
 
 
 def test_rates_that_diverged_count_as_failing() -> None:

@@ -32,7 +32,7 @@ def learning_rates(choice: Choice) -> Iterator[str]:
     if len(alike) > 1:
         yield (
             f"The best learning rate is not clear: {listing([compact(rate) for rate in alike])} do not differ clearly, "
-            f"{how}. The largest of them, optimizer.lr={compact(alike[-1])}, gets furthest in few steps."
+            f"{how}. optimizer.lr={compact(best)} has the best mean, and {compact(alike[-1])} is the largest of them."
         )
     else:
         yield f"optimizer.lr={compact(best)} is clearly the best of {len(rates)} learning rates, {how}."

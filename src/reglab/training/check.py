@@ -182,6 +182,11 @@ def check_combination(experiment: Experiment, trainer: pl.Trainer, optimizer: Op
         )
     if scaled and trainer.strategy.root_device.type == "cpu":
         raise UserError("trainer.precision=16-mixed needs a GPU; on a CPU use trainer.precision=bf16-mixed")
+    if scaled and two == [BY_OPTIMIZER]:
+        raise UserError(
+            f"trainer.precision=16-mixed does not work with {type(optimizer).__name__}, whose gradients are not taken "
+            "at the weights; use trainer.precision=bf16-mixed"
+        )
     if scaled and two:
         raise UserError(
             f"trainer.precision=16-mixed does not work with {two[0]}, which computes two gradients a step; use "

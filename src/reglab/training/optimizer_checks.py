@@ -31,9 +31,10 @@ def check_arguments(cls: type[Optimizer], arguments: Mapping[str, Any], weights:
             if name not in known:
                 raise UserError(f"optimizer.{name}: {cls.__name__} does not read it; {nearest(name, sorted(known))}")
     for name, value in arguments.items():
-        default = parameters[name].default if name in parameters else None
-        several = isinstance(default, tuple) and bool(default) and all(map(_is_number, default))
-        if value is not None and several and not _are_numbers(value, len(default)):
+        default: Any = parameters[name].default if name in parameters else ()
+        if value is None or not default or not isinstance(default, tuple) or not all(map(_is_number, default)):
+            continue
+        if not isinstance(value, Sequence) or len(value) != len(default) or not all(map(_is_number, value)):
             raise UserError(
                 f"optimizer.{name} must be {len(default)} numbers, such as {[*default]}, got {value}: write "
                 f"optimizer.{name}=[{','.join(f'{each:g}' for each in default)}]"
@@ -147,7 +148,3 @@ def _line(error: Exception) -> str:
 
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _are_numbers(value: object, count: int) -> bool:
-    return isinstance(value, Sequence) and len(value) == count and all(map(_is_number, value))
