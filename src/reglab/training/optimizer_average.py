@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from reglab.optimizers.schedule_free import ScheduleFree
 from reglab.regularizers.base import Gradient, Outcome
 from reglab.regularizers.weight_average import BY_OPTIMIZER, WeightAverage
 from reglab.regularizers.weight_decay_fixed import schedule_factor
@@ -109,3 +110,8 @@ def saved_average(state: Mapping[str, Tensor]) -> WeightAverage | None:
     if not any(name.startswith(prefix) for name in state):
         return None
     return ScheduleFreeAverage() if f"{prefix}beta" in state else OptimizerAverage()
+
+
+def needs_average(optimizer: Optimizer) -> bool:
+    """Return whether an optimizer is one that ``ScheduleFreeAverage`` belongs to."""
+    return isinstance(optimizer, ScheduleFree)
