@@ -11,6 +11,7 @@ from torch.optim import LBFGS, SGD, Adam
 from callback.own_module import LIGHTNING_WARNS, ManualModule, OwnModule, loaders, trainer
 from reglab.callback.regularize import Regularize
 from reglab.core.errors import UserError
+from reglab.optimizers.schedule_free import ScheduleFree
 from reglab.regularizers import EMA, L1, SAM, LabelSmoothing, Mixup, Objective, Regularizer
 
 pytestmark = LIGHTNING_WARNS
@@ -114,9 +115,10 @@ def half(weights: Any) -> Any:
         (TwoOptimizers(), {}, "TwoOptimizers.configure_optimizers gives 2"),
         (NoOptimizer(), {}, "gives 0"),
         (OwnModule(lambda weights: LBFGS(weights)), {}, "LBFGS evaluates the loss several times"),
+        (OwnModule(lambda weights: ScheduleFree(weights)), {}, "in a loop of your own use AdamW with reglab.EMA"),
         (OwnModule(half), {"plugins": [MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu"))]}, "fused=False"),
     ],
-    ids=["two", "none", "lbfgs", "fused under a scaler"],
+    ids=["two", "none", "lbfgs", "schedule-free", "fused under a scaler"],
 )
 def test_an_optimizer_that_it_cannot_follow_is_refused(module: OwnModule, options: Any, message: str) -> None:
     with pytest.raises(UserError, match=message):

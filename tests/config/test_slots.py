@@ -30,8 +30,9 @@ OURS = {
     "regularizer": {
         *("Dropout", "EMA", "EarlyStopping", "ElasticNet", "Flooding", "L1", "L1Subgradient", "L2", "LabelSmoothing"),
         *("MaxNorm", "Mixup", "SAM", "WeightDecay", "WeightDecayFixed"),
+        "WeightAverage",  # abstract: not built
     },
-    "optimizer": {"Lion", "Muon"},
+    "optimizer": {"Lion", "Muon", "ScheduleFree"},
     "scheduler": {"WarmupDecay"},
     "loss": set(),
     "measure": set(),

@@ -20,6 +20,7 @@ from reglab.training.experiment import Experiment
 ACCUMULATE = "trainer.accumulate_grad_batches must be an integer >= 1, got "
 MISSING = "trainer.activation_checkpointing='layers.0' fits none of the model's modules; valid: 0, 1, 2, 3, 4"
 ADAM = {"_target_": "torch.optim.Adam", "lr": 0.01, "fused": True}
+AVERAGING = {"_target_": "reglab.optimizers.schedule_free.ScheduleFree", "lr": 0.01}
 ADAFACTOR = {"_target_": "torch.optim.Adafactor", "lr": 0.01}
 
 
@@ -55,6 +56,7 @@ def test_a_setting_that_is_wrong_is_refused_before_training(trainer: dict[str, A
     "members, optimizer, message",
     [
         ({"around": SAM(0.1)}, None, "does not work with around, which computes two gradients a step; .*bf16-mixed"),
+        ({}, AVERAGING, "16-mixed does not work with ScheduleFree, whose gradients are not taken at the weights"),
         ({}, ADAM, "optimizer.fused=true does not work with trainer.precision=16-mixed: it skips .*; leave it out"),
         ({}, {**ADAM, "fused": False}, None),
         ({}, None, None),

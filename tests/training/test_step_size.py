@@ -130,6 +130,13 @@ def test_an_optimizer_whose_step_is_not_known_is_refused():
         StepSizes(model, OwnAdam(model.parameters()))["weight"]
 
 
+def test_one_of_another_package_is_told_of_the_known_one_of_its_name():
+    other = type("Lion8bit", (torch.optim.SGD,), {"__module__": "other"})
+    model = nn.Linear(2, 1)
+    with pytest.raises(UserError, match=r"or use reglab\.optimizers\.lion\.Lion or l1_subgradient"):
+        StepSizes(model, other(model.parameters(), lr=0.1))["weight"]
+
+
 @pytest.mark.parametrize("kind", [torch.optim.Muon, torch.optim.Adafactor, torch.optim.Rprop, torch.optim.SparseAdam])
 def test_an_optimizer_that_no_proximal_step_fits_is_refused_with_the_reason(kind):
     model = nn.Linear(2, 1, bias=False)

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from reglab.analysis.formatting import listing, metric_name, number, plural, spread
 from reglab.analysis.grouping import short_key
+from reglab.analysis.learning_rate import fails
 from reglab.analysis.selection import Candidate, Choice, pick
 
 LEVEL = 0.05
@@ -133,7 +134,9 @@ def _t(choice: Choice, candidate: Candidate) -> float:
 
 def winners_curse(choice: Choice) -> Iterator[str]:
     """Yield the best value corrected for the winner's curse."""
-    luck = choice.comparison.optimism(choice.compared) if len(choice.compared) > 1 else None
+    # One that fails could not have been chosen by luck, and its noise would be most of the correction.
+    able = [each for each in choice.compared if each is choice.best or not fails(choice, each)]
+    luck = choice.comparison.optimism(able) if len(able) > 1 else None
     if not luck or luck <= 0:
         return
     value = choice.best.mean(choice.monitor)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from reglab.analysis.evidence import LEVEL, evidence, no_better_than_constant, unpaired
 from reglab.analysis.formatting import bracket, metric_name, number, plural, spread
+from reglab.analysis.learning_rate import learning_rates
 from reglab.analysis.selection import Candidate, Choice
 from reglab.analysis.warnings import warning_sentences
 
@@ -34,7 +35,13 @@ def verdict(choice: Choice, score: str) -> Verdict:
         score: The task's score, e.g. ``accuracy`` for ``val/accuracy``.
     """
     return Verdict(
-        _headline(choice, score), (*evidence(choice, score), *warning_sentences(choice, score), *unpaired(choice))
+        _headline(choice, score),
+        (
+            *learning_rates(choice),
+            *evidence(choice, score),
+            *warning_sentences(choice, score),
+            *unpaired(choice),
+        ),
     )
 
 

@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from lightning_fabric.utilities.apply_func import move_data_to_device
 from torch import nn
-from torch.optim import LBFGS, Optimizer
+from torch.optim import Optimizer
 from torchmetrics import Metric
 
 from reglab.callback.averaged_weights import averaged_weights
 from reglab.callback.batch_evaluation import Asked, BatchLoss, evaluate_batches
-from reglab.callback.checks import by_name, check_task
+from reglab.callback.checks import by_name, check_kind, check_task
 from reglab.callback.dataloader_rows import Unpack, inputs_and_targets
 from reglab.callback.fixed_batches import MEMORY, FixedBatches
 from reglab.callback.measured_sides import Sides, gap_of_batches
@@ -259,5 +259,4 @@ def _check_optimizer(model: nn.Module, optimizer: Optimizer) -> None:
         raise UserError(
             f"the {type(optimizer).__name__} holds no weight of this {type(model).__name__}: make it of them"
         )
-    if isinstance(optimizer, LBFGS):
-        raise UserError("LBFGS evaluates the loss several times a step and compares the values; use SGD, Adam or AdamW")
+    check_kind(optimizer)

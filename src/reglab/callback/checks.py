@@ -13,6 +13,7 @@ from reglab.measures import MeasureSettings
 from reglab.regularizers import Cocktail, LabelSmoothing, Mixup, Regularizer, name_members, overrides
 from reglab.tasks import Task, task_names
 from reglab.training.lightning_packages import is_lightning
+from reglab.training.optimizer_average import needs_average
 
 _BY_HAND: dict[type[Regularizer], str] = {
     LabelSmoothing: "write in training_step: loss = F.cross_entropy(outputs, targets, label_smoothing={strength:g})",
@@ -185,8 +186,7 @@ def followed_optimizer(trainer: pl.Trainer, module: pl.LightningModule, which: i
             where nothing can be added to them.
     """
     optimizer = _only(trainer, module) if which is None else _named(trainer, module, which)
-    if isinstance(optimizer, LBFGS):
-        raise UserError("LBFGS evaluates the loss several times a step and compares the values; use SGD, Adam or AdamW")
+    check_kind(optimizer)
     scaled = getattr(trainer.precision_plugin, "scaler", None) is not None
     if scaled and getattr(optimizer, "_step_supports_amp_scaling", False):
         raise UserError(
@@ -194,6 +194,17 @@ def followed_optimizer(trainer: pl.Trainer, module: pl.LightningModule, which: i
             "use fused=False or Trainer(precision='bf16-mixed')"
         )
     return optimizer
+
+
+def check_kind(optimizer: Optimizer) -> None:
+    """Raise UserError for an optimizer that a loop of the user's cannot be regularized under."""
+    if isinstance(optimizer, LBFGS):
+        raise UserError("LBFGS evaluates the loss several times a step and compares the values; use SGD, Adam or AdamW")
+    if needs_average(optimizer):
+        raise UserError(
+            "ScheduleFree takes its gradients and averages where reglab trains (reglab train, reglab.fit): in a loop "
+            "of your own use AdamW with reglab.EMA"
+        )
 
 
 def _only(trainer: pl.Trainer, module: pl.LightningModule) -> Optimizer:

@@ -55,4 +55,4 @@ class ScheduleFree(Refused):
         "schedulefree.radam_schedulefree.RAdamScheduleFree",
         "schedulefree.sgd_schedulefree.SGDScheduleFree",
     )
-    refused: ClassVar[str] = "it stands for an average of weights, which has no exact zeros"
+    refused: ClassVar[str] = "the model is an average of weights, which has no exact zeros"

@@ -236,6 +236,15 @@ def rule_for(optimizer: type[Optimizer]) -> UpdateRule | None:
     return None if found is None else _instance(found)
 
 
+def named_like(optimizer: type[Optimizer]) -> str:
+    """Return the path of a known class that takes proximal steps and has the name of ``optimizer``,
+    such as torch's ``Adam`` for another package's; empty where there is none.
+    """
+    name = optimizer.__name__.removesuffix("8bit").removesuffix("32bit")
+    found = (path for path, rule in _rules.items() if path.endswith(f".{name}") and not rule.refused)
+    return next((path for path in found if path.startswith(("torch.", "reglab."))), "")
+
+
 @cache
 def _instance(rule: type[UpdateRule]) -> UpdateRule:
     return rule()

@@ -14,6 +14,7 @@ from reglab.regularizers.dropout import take_over_dropout
 from reglab.regularizers.keys import Keys
 from reglab.regularizers.parameter_kinds import Kind, forget_kinds, kinds_of
 from reglab.regularizers.select import Named, check_selection
+from reglab.regularizers.weight_average import BY_OPTIMIZER, WeightAverage
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 """``(outputs, targets) -> losses [rows]``, one for each example."""
@@ -80,6 +81,31 @@ class Cocktail(nn.Module):
     def averages(self) -> bool:
         """Whether the weights that are judged are others than the trained ones."""
         return bool(self._with("evaluating"))
+
+    @property
+    def averages_apart(self) -> bool:
+        """Whether the trained weights are a model of their own beside those that are judged."""
+        return all(member.apart for member in self._with("evaluating") if isinstance(member, WeightAverage))
+
+    def judge_by(self, average: WeightAverage) -> None:
+        """Add the average that the optimizer stands for, unless there is one, as the innermost
+        member.
+
+        Raises:
+            UserError: If a member averages too.
+        """
+        for name, member in self.named_regularizers():
+            if name == BY_OPTIMIZER and type(member) is type(average):
+                return
+            if name == BY_OPTIMIZER:
+                raise UserError(f"regularizer.{name}: this optimizer needs the name {name} itself; take another one")
+            if member.claims & average.claims:
+                raise UserError(
+                    f"regularizer.{name}: the optimizer stands for an average of the weights already; leave {name} "
+                    "out, or take another optimizer, such as adamw"
+                )
+        self.members = nn.ModuleDict({BY_OPTIMIZER: average, **self.members})
+        self.bind()
 
     @property
     def statistics(self) -> list[str]:

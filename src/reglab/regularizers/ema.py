@@ -1,20 +1,18 @@
 """Exponential moving average of the weights."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from typing import Any, ClassVar
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
-from reglab.regularizers.base import Regularizer
-from reglab.regularizers.select import selected
+from reglab.regularizers.weight_average import WeightAverage, buffer_name
 
 WARMUP = 9.0  # of checkpoints that do not hold it
 
 
-class EMA(Regularizer):
+class EMA(WeightAverage):
     """Evaluate with ``average <- d * average + (1 - d) * w``, updated after every step.
 
     Training itself is untouched. In update ``t`` (1, 2, ...) the decay is
@@ -40,7 +38,6 @@ class EMA(Regularizer):
         non-smooth optimization, of the average that the warm-up makes (polynomial decay).
     """
 
-    claims: ClassVar[frozenset[str]] = frozenset({"weight_average"})
     strength: Tensor
     warmup: Tensor
     updates: Tensor
@@ -52,22 +49,21 @@ class EMA(Regularizer):
         self.register_buffer("updates", torch.tensor(0.0, dtype=torch.float64))
 
     def on_model(self, model: nn.Module) -> nn.Module:
-        for name, weight in selected(model, "all"):
-            self.register_shaped(_buffer_name(name), weight.detach().clone(), name)
+        super().on_model(model)
         norms = [path for path, module in model.named_modules() if isinstance(module, _NormBase)]
         for name, buffer in model.named_buffers():
             path, _, key = name.rpartition(".")
             if path in norms and key in ("running_mean", "running_var"):
-                self.statistics[name] = _buffer_name(name)
-                self.register_buffer(_buffer_name(name), buffer.detach().clone())
+                self.statistics[name] = buffer_name(name)
+                self.register_buffer(buffer_name(name), buffer.detach().clone())
         return model
 
     def on_step(self, model: nn.Module, step_size: Mapping[str, Tensor]) -> None:
         step = self.updates + 1
         decay = torch.minimum(self.strength, step / (step + self.warmup)) * (self.updates > 0)
         self.updates.add_(1)
-        for name, weight in self._averaged(model):
-            average = self._average(name)
+        for name, weight in self.averaged(model):
+            average = self.kept(name)
             share = (1 - decay).to(average.dtype)
             addend = share * weight.to(average.dtype)
             average.copy_((1 - share) * average + addend)  # lerp has no batching rule for members
@@ -89,40 +85,10 @@ class EMA(Regularizer):
         """Return the largest decay that has an effect in a run of ``steps`` steps."""
         return steps / (steps + float(self.warmup)) if steps > 1 else 0.0
 
-    @contextmanager
-    def evaluating(self, model: nn.Module) -> Iterator[None]:
-        """Swap the averages in, and the weights back afterwards, bit for bit."""
-        weights = self._averaged(model)
-        trained = [weight.detach().clone() for _, weight in weights]
-        with torch.no_grad():
-            for name, weight in weights:
-                weight.copy_(self._average(name))
-        try:
-            yield
-        finally:
-            with torch.no_grad():
-                for (_, weight), value in zip(weights, trained, strict=True):
-                    weight.copy_(value)
-
     def complete(self, state: dict[str, Any], prefix: str, model: Mapping[str, Tensor]) -> None:
         """Give a state from before there were these the warm-up of then, and the last statistics as
         their average.
         """
         state.setdefault(f"{prefix}warmup", torch.tensor(WARMUP, dtype=torch.float64))
-        for name, buffer_name in self.statistics.items():
-            state.setdefault(f"{prefix}{buffer_name}", model.get(name, self.get_buffer(buffer_name)))
-
-    def _averaged(self, model: nn.Module) -> list[tuple[str, Tensor]]:
-        """Return the weights and statistics that are averaged, by name."""
-        if not self.statistics:
-            return selected(model, "all")
-        buffers = dict(model.named_buffers())
-        return [*selected(model, "all"), *((name, buffers[name]) for name in self.statistics)]
-
-    def _average(self, name: str) -> Tensor:
-        average: Tensor = getattr(self, _buffer_name(name))
-        return average
-
-
-def _buffer_name(name: str) -> str:
-    return "average_" + name.replace(".", "__")
+        for name, own in self.statistics.items():
+            state.setdefault(f"{prefix}{own}", model.get(name, self.get_buffer(own)))

@@ -18,11 +18,15 @@ from reglab.measures import side
 from reglab.measures.evaluate import evaluation_of
 from reglab.measures.groups import check_rows
 from reglab.measures.own_scores import OwnScore
-from reglab.regularizers import overrides
+from reglab.regularizers import Cocktail, overrides
+from reglab.regularizers.weight_average import BY_OPTIMIZER
 from reglab.tasks import task_named
 from reglab.training.execution_settings import split_settings
 from reglab.training.experiment import Experiment
 from reglab.training.loader import Steps
+from reglab.training.optimizer_average import OptimizerAverage
+from reglab.training.optimizer_checks import check_steps
+from reglab.training.param_groups import optimizer_arguments
 from reglab.training.per_example import constant_predictor
 from reglab.training.polish import check_polish
 from reglab.training.schedule import Schedule, check_rates
@@ -56,6 +60,7 @@ def check_experiment(experiment: Experiment) -> None:
     monitor are wrong.
     """
     optimizer = experiment.recipe.build_optimizer(experiment.model)
+    check_steps(optimizer, optimizer_arguments(experiment.recipe.optimizer))
     rows = experiment.recipe.batch_size * split_settings(experiment.trainer)[0].accumulate
     steps = Steps(len(experiment.data.train), rows, 0, experiment.recipe, lambda: 0)
     schedule = experiment.recipe.build_schedule(optimizer, steps.per_epoch)
@@ -63,11 +68,7 @@ def check_experiment(experiment: Experiment) -> None:
         _check_watched(experiment, schedule)
         total = experiment.recipe.steps or steps.per_epoch * experiment.recipe.epochs
         check_rates(schedule, optimizer, total, steps.per_epoch)
-    if hasattr(optimizer, "train") and hasattr(optimizer, "eval"):
-        raise UserError(
-            f"{type(optimizer).__name__} stands for an average of the weights that it computes by itself, which is not "
-            "measured here: use AdamW with regularizer=[ema]"
-        )
+    _check_average(experiment.cocktail, type(optimizer).__name__)
     takes_sparse(optimizer)
     experiment.cocktail.check_selections(experiment.model)
     if any(member.proximal for _, member in experiment.cocktail.named_regularizers()):
@@ -87,6 +88,24 @@ def check_experiment(experiment: Experiment) -> None:
         check_rows(experiment.data.criterion, len(part))
     _check_weights(experiment)
     _try_scores(experiment)
+
+
+def _check_average(cocktail: Cocktail, optimizer: str) -> None:
+    """Refuse what moves the weights between the steps of an optimizer that keeps others beside them."""
+    members = cocktail.named_regularizers()
+    if not any(isinstance(member, OptimizerAverage) for _, member in members):
+        return
+    for name, member in members:
+        if member.proximal:
+            raise UserError(
+                f"regularizer.{name} sets weights to exactly zero, which an average of them is not: use another "
+                "optimizer, such as adamw, or l1_subgradient"
+            )
+        if name != BY_OPTIMIZER and any(overrides(member, hook) for hook in ("before_step", "on_step")):
+            raise UserError(
+                f"regularizer.{name} changes the weights between two steps, and {optimizer} keeps others beside them, "
+                "which it would not change: use optimizer=schedule_free, or a penalty such as l2"
+            )
 
 
 def _check_weights(experiment: Experiment) -> None:
@@ -167,6 +186,11 @@ def check_combination(experiment: Experiment, trainer: pl.Trainer, optimizer: Op
         )
     if scaled and trainer.strategy.root_device.type == "cpu":
         raise UserError("trainer.precision=16-mixed needs a GPU; on a CPU use trainer.precision=bf16-mixed")
+    if scaled and two == [BY_OPTIMIZER]:
+        raise UserError(
+            f"trainer.precision=16-mixed does not work with {type(optimizer).__name__}, whose gradients are not taken "
+            "at the weights; use trainer.precision=bf16-mixed"
+        )
     if scaled and two:
         raise UserError(
             f"trainer.precision=16-mixed does not work with {two[0]}, which computes two gradients a step; use "

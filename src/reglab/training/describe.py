@@ -17,6 +17,7 @@ from reglab.config.job_request import BLOCK, JOB, SWEEP, JobRequest
 from reglab.core.errors import UserError
 from reglab.measures import score_name
 from reglab.regularizers import Cocktail, Regularizer
+from reglab.regularizers.weight_average import BY_OPTIMIZER
 
 _CALLED = re.compile(r"\$\{\s*([^\s{}:]+)\s*:")  # the resolver of an interpolation
 
@@ -137,9 +138,10 @@ def tags(
 def cocktail_tags(cocktail: Cocktail) -> dict[str, str]:
     """Return the tags with a run's regularizers and strength."""
     strength, stronger = main_strength(cocktail)
+    names = [name for name, _ in cocktail.named_regularizers()]
     return {
         "reglab.kind": "job",
-        "reglab.regularizer": "+".join(name for name, _ in cocktail.named_regularizers()) or "none",
+        "reglab.regularizer": "+".join(name for name in names if name != BY_OPTIMIZER) or "none",
         "reglab.strength": "" if strength is None else f"{strength:g}",
         "reglab.stronger": str(stronger),
         "reglab.directions": json.dumps(directions(cocktail)),

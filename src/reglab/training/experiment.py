@@ -39,3 +39,5 @@ class Experiment:
         seconds = self.checkpoint_seconds
         if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not seconds >= 0:
             raise UserError(f"trainer.checkpoint_seconds={seconds} must be a number of seconds >= 0")
+        if (average := self.recipe.average()) is not None:
+            self.cocktail.judge_by(average)

@@ -132,9 +132,14 @@ class Measurement:
         them.
         """
         parameters = as_local_parameters(model)
-        weights, shards = _weights(parameters), parameters.shards
+        shards = parameters.shards
+        if not cocktail.averages_apart:
+            with cocktail.evaluating(parameters.hook_target):
+                weights = {name: weight.detach().clone() for name, weight in _weights(parameters).items()}
+        else:
+            weights = _weights(parameters)
         metrics = self.history.statistics(weights, shards)
-        if cocktail.averages:
+        if cocktail.averages and cocktail.averages_apart:
             with cocktail.evaluating(parameters.hook_target):
                 metrics |= self.history.statistics(_weights(parameters), shards, averaged=True)
         self.history.remember(weights)

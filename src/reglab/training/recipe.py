@@ -10,12 +10,16 @@ from torch import Tensor, nn
 from torch.optim import Optimizer, lr_scheduler
 from torch.optim.lr_scheduler import LRScheduler
 
-from reglab.config.instantiate import build, locate
+from reglab.config.instantiate import construct, locate
 from reglab.config.leaves import leaves
 from reglab.core.errors import UserError, nearest
 from reglab.core.secrets import hide
 from reglab.optimizers.lion import Lion
 from reglab.optimizers.muon import Muon
+from reglab.optimizers.schedule_free import ScheduleFree
+from reglab.regularizers.weight_average import WeightAverage
+from reglab.training.optimizer_average import OptimizerAverage, ScheduleFreeAverage
+from reglab.training.optimizer_checks import check_arguments
 from reglab.training.param_groups import arranged, check_settings, frozen_names, optimizer_arguments, param_groups
 from reglab.training.schedule import Schedule, build_schedule
 
@@ -87,13 +91,33 @@ class Recipe:
         arguments = optimizer_arguments(self.optimizer)
         groups = param_groups(self.optimizer, model)
         rate = arguments.get("lr", _default_rate(arguments))
-        optimizer = build(arguments, Optimizer, "optimizer", params=arranged(groups, weights, rate))
         plain = {name: value for name, value in arguments.items() if name != "_target_"}
+        cls = _class_of(arguments)
+        check_arguments(cls, plain, weights)
+        made = {**plain, "params": arranged(groups, weights, rate)}
+        try:
+            optimizer = construct(cls, made, "optimizer")
+        except (RuntimeError, LookupError, NotImplementedError, ImportError) as error:
+            raise UserError(f"optimizer: {cls.__name__} cannot be built of the model's weights ({error})") from error
         check_settings(groups, optimizer, plain)
         _check_momentum(optimizer)
-        if isinstance(optimizer, torch.optim.LBFGS):
-            raise UserError("optimizer: LBFGS takes many gradients a step, which regularizers do not fit; try Adam")
         return optimizer
+
+    def average(self) -> WeightAverage | None:
+        """Return what keeps the average that the optimizer's model is; None where it is the weights.
+
+        Raises:
+            UserError: For an unknown class, and for a number that the average does not take.
+        """
+        if not self.optimizer:
+            return None
+        cls = _class_of(self.optimizer)
+        if issubclass(cls, ScheduleFree):
+            try:
+                return ScheduleFreeAverage(**{key: self.optimizer[key] for key in ("beta",) if key in self.optimizer})
+            except ValueError as error:
+                raise UserError(f"optimizer.{error}") from error
+        return OptimizerAverage() if hasattr(cls, "train") and hasattr(cls, "eval") else None
 
     def freeze(self, model: nn.Module) -> None:
         """Freeze the weights that the optimizer's param groups say are to stay as they are."""
@@ -122,9 +146,13 @@ def _check_momentum(optimizer: Optimizer) -> None:
             raise UserError(f"optimizer.momentum must be >= 0 and < 1, got {momentum}")
 
 
+def _class_of(node: Mapping[str, Any]) -> type[Optimizer]:
+    return locate(node.get("_target_"), Optimizer, "optimizer")
+
+
 def _default_rate(arguments: Mapping[str, Any]) -> float | None:
     try:
-        parameter = inspect.signature(locate(arguments.get("_target_"), Optimizer, "optimizer")).parameters.get("lr")
+        parameter = inspect.signature(_class_of(arguments)).parameters.get("lr")
     except ValueError:
         return None
     return None if parameter is None or not _is_number(parameter.default) else parameter.default
@@ -140,8 +168,8 @@ def optimizer_config(
     """Return the config node of an optimizer.
 
     Args:
-        optimizer: Its name in ``torch.optim``, in any case, ``lion`` or ``muon``, or a mapping of
-            ``_target_`` and arguments.
+        optimizer: Its name in ``torch.optim``, in any case, ``lion``, ``muon`` or
+            ``schedule_free``, or a mapping of ``_target_`` and arguments.
         lr: The learning rate; None: the optimizer's own default; ``default``: 1e-3 of one that is
             given by its name, and that of the mapping.
 
@@ -162,11 +190,12 @@ def optimizer_config(
     names = {
         name.lower(): f"torch.optim.{name}" for name, member in vars(torch.optim).items() if inspect.isclass(member)
     }
-    names |= {f"{each.__name__}".lower(): f"{each.__module__}.{each.__name__}" for each in (Lion, Muon)}
-    if optimizer.lower() not in names:
-        raise UserError(f"optimizer={optimizer!r} is not in torch.optim; {nearest(optimizer.lower(), names)}")
+    names |= {f"{each.__name__}".lower(): f"{each.__module__}.{each.__name__}" for each in (Lion, Muon, ScheduleFree)}
+    name = optimizer.lower().replace("_", "")
+    if name not in names:
+        raise UserError(f"optimizer={optimizer!r} is not in torch.optim; {nearest(name, names)}")
     rate = 1e-3 if lr == "default" else lr
-    return {"_target_": names[optimizer.lower()], **({} if rate is None else {"lr": rate})}
+    return {"_target_": names[name], **({} if rate is None else {"lr": rate})}
 
 
 def scheduler_config(scheduler: str | Mapping[str, Any] | None) -> dict[str, Any]:

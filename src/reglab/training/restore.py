@@ -26,6 +26,7 @@ from reglab.training import checkpoint_files
 from reglab.training.describe import build_cocktail, resolved
 from reglab.training.finalize import load_evaluation_weights
 from reglab.training.fit import test_metrics
+from reglab.training.optimizer_average import saved_average
 from reglab.training.own_loss import loss_of, with_loss
 from reglab.training.own_module import build_module
 
@@ -104,6 +105,8 @@ def _restored(path: Path, content: Mapping[str, Any], model: nn.Module | None) -
     model = model if model is not None else _build(path, description)
     config = description["config"]
     cocktail = build_cocktail(resolved(config, "regularizer"), resolved(config, "seed"), description["task"])
+    if (average := saved_average(content["state_dict"])) is not None:
+        cocktail.judge_by(average)
     model = cocktail.prepare(model)
     cocktail.complete(content["state_dict"])
     holder = nn.Module()

@@ -105,6 +105,7 @@ def build_schedule(
         raise UserError(f"scheduler.interval must be step or epoch, got {interval}")
     if plateau:
         _check_counts(node, KEY)
+        _check_floor(node.get("min_lr"), optimizer, f"{KEY}.min_lr")
         watched = str(arguments.pop("monitor", None) or monitor)
         mode = "min" if lower_is_better(watched) else "max"
         if arguments.setdefault("mode", mode) != mode:
@@ -116,6 +117,7 @@ def build_schedule(
 def _scheduler(node: Mapping[str, Any], optimizer: Optimizer, length: int, key: str) -> LRScheduler:
     arguments = dict(node)
     _check_counts(node, key)
+    _check_floor(node.get("eta_min"), optimizer, f"{key}.eta_min")
     if (name := filled_in(node)) is not None:
         arguments[name] = length
     if (given := arguments.get("total_steps")) is not None and given < length:
@@ -143,6 +145,14 @@ def _check_counts(node: Mapping[str, Any], key: str) -> None:
         for value in values if isinstance(values, Sequence) and not isinstance(values, str) else [values]:
             if not isinstance(value, int | float) or isinstance(value, bool) or not value > 0:
                 raise UserError(f"{key}.{name} must be > 0, got {value}")
+
+
+def _check_floor(floor: object, optimizer: Optimizer, key: str) -> None:
+    """Refuse a least learning rate that is above one of the optimizer's: the schedule would lead up."""
+    least = min(float(group.get("initial_lr", group["lr"])) for group in optimizer.param_groups)
+    if isinstance(floor, int | float) and floor > least:
+        of = "optimizer.lr" if len(optimizer.param_groups) == 1 else "the learning rate of a param group"
+        raise UserError(f"{key}={floor:g} is above {of}, {least:g}, and the schedule would raise it: give less")
 
 
 def _by_group(rate: float, optimizer: Optimizer) -> float | list[float]:

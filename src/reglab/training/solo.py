@@ -34,6 +34,7 @@ from reglab.training.loop_position import drop_loop_state, resume_loops
 from reglab.training.measured_rows import gap_rows
 from reglab.training.measurement import Measurement
 from reglab.training.microbatches import Microbatches, cast_floating
+from reglab.training.optimizer_average import OptimizerAverage
 from reglab.training.polish import polish
 from reglab.training.recipe import Recipe
 from reglab.training.sparse_gradients import takes_sparse, with_dense_gradients
@@ -175,6 +176,9 @@ class Solo(Shardable):
         self._whole_gradient = cocktail.gradient(self._gradient.compute_at)
         self._updates = UpdateHooks(cocktail, parameters.hook_target, self._optimizer, parameters.total)
         self._undo += self._updates.register()
+        for _, member in cocktail.named_regularizers():
+            if isinstance(member, OptimizerAverage):
+                member.follow(self._optimizer)
         self._state.keys, self._state.wraps = cocktail.keys, cocktail.wraps_gradient
 
     def _fix_reduction_order(self) -> None:

@@ -9,7 +9,7 @@ from torch.optim import Optimizer
 
 from reglab.core.errors import UserError
 from reglab.optimizers import Number, Scale, UpdateRule, rule_for
-from reglab.optimizers.rule import double
+from reglab.optimizers.rule import double, named_like
 
 
 def known_rule(optimizer: Optimizer) -> UpdateRule:
@@ -20,9 +20,10 @@ def known_rule(optimizer: Optimizer) -> UpdateRule:
     """
     rule, name = rule_for(type(optimizer)), type(optimizer).__name__
     if rule is None:
+        known = named_like(type(optimizer))
         raise UserError(
             f"proximal steps need the effective step size of {name}, which is not known: describe it by an UpdateRule "
-            "beside it, or use Adam, SGD, ... or l1_subgradient"
+            f"beside it, or use {known or 'Adam, SGD, ...'} or l1_subgradient"
         )
     if rule.refused:
         raise UserError(f"proximal steps do not fit {name}: {rule.refused}; use AdamW, SGD, ... or l1_subgradient")

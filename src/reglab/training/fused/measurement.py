@@ -130,9 +130,10 @@ class PackMeasurement:
         """Return the weight statistics; those of averaged weights apart, since averaging un-zeros
         them.
         """
-        weights = _weights(pack, pack.stack.weights)
+        cocktail = pack.base.cocktail
+        weights = _weights(pack, pack.stack.weights if cocktail.averages_apart else pack.evaluation_weights())
         metrics = self.history.statistics(weights)
-        if pack.base.cocktail.averages:
+        if cocktail.averages and cocktail.averages_apart:
             metrics |= self.history.statistics(_weights(pack, pack.evaluation_weights()), averaged=True)
         self.history.remember(weights)
         return metrics
