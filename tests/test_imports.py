@@ -99,6 +99,7 @@ WITH_HYDRA |= {"config_loader", "hydra_context", "hydra_node", "used_keys"}
 LIGHTNING = {"pytorch_lightning", "lightning_fabric", "lightning"}
 
 
+@cache
 def name_of(path: Path) -> str:
     parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
@@ -296,7 +297,7 @@ def test_another_name_is_an_attribute_error() -> None:
 
 
 def everything_in(*names: str) -> str:
-    modules = [name for name, path in KNOWN.items() if path in in_layer(*names)]
+    modules = [name_of(path) for path in in_layer(*names)]
     return "\n".join(f"import {name}" for name in modules if not layer(name).startswith("tracking.mlflow"))
 
 

@@ -37,7 +37,10 @@ told["run"] = forked.run_id
 told["by itself"] = compared(fit("auto"))
 """
 ENDS = """
+from reglab.processes import child_processes
+patience, child_processes._EXIT_SECONDS = child_processes._EXIT_SECONDS, 0.5  # rank 0 waits for rank 1 for ever
 told["fails"], told["dies"] = ended("ddp_fork", fails), ended("ddp_fork", dies)
+child_processes._EXIT_SECONDS = patience
 told["cell"] = ended("ddp_spawn", None)
 told["interrupted"] = ended("ddp_fork", interrupts, epochs=10**6, tracking="sqlite:///reglab.db")
 """

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from reglab.config.job_request import JobRequest
+from reglab.launchers import worker_pool
 from reglab.launchers.compose import JobGroup
 from reglab.launchers.events import Ended, Idle, Packed, Regrouped, Requeued, Started
 from reglab.launchers.exit_causes import ConfigRefused, LimitExceeded, Limits
@@ -236,7 +237,9 @@ class Heavy(Limits):
         return LimitExceeded("it is too large", over_memory=True)
 
 
-def test_each_order_can_have_a_worker_of_its_own():
+def test_each_order_can_have_a_worker_of_its_own(monkeypatch):
+    """One that does not exit is killed."""
+    monkeypatch.setattr(worker_pool, "_EXIT_SECONDS", 0.1)
     ends, _, _ = run_groups(*(pack("work", job) for job in range(3)), rules=PoolRules(one_shot=True))
     assert len({end.metrics["pid"] for end in ends.values()}) == 3
 

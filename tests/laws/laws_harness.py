@@ -4,12 +4,13 @@ import signal
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
 from reglab.config.instantiate import build
@@ -39,9 +40,14 @@ ROWS, FEATURES, CLASSES = 44, 6, 3
 NOWHERE = TrackingSettings("none", "", "laws", None)
 
 
+@cache
+def _yaml(name: str) -> DictConfig:
+    return OmegaConf.load(CONF / f"{name}.yaml")
+
+
 def node(name: str) -> dict[str, dict[str, Any]]:
     """Return what the method's yaml puts under ``regularizer``."""
-    content: dict[str, dict[str, Any]] = OmegaConf.to_container(OmegaConf.load(CONF / f"{name}.yaml"))
+    content: dict[str, dict[str, Any]] = OmegaConf.to_container(_yaml(name))
     for member in content.values():
         if "strength" in member:
             member["strength"] = STRENGTHS.get(name, max(member["strength"], 0.05))

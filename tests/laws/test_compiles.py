@@ -45,6 +45,7 @@ def members(*names: str) -> dict[str, Regularizer]:
     return {key: each for name in names for key, each in harness.members(name).items()}
 
 
+@cache
 def traced(*names: str) -> Graph:
     """Return the step of a pack of two members with these methods."""
     return traced_pack([members(*names) for _ in range(2)])
@@ -96,7 +97,6 @@ def test_the_covering_array_is_small() -> None:
     assert len(ROWS) <= 40
 
 
-@cache
 def nodes(name: str) -> int:
     return len(traced(name).nodes)
 

@@ -3,6 +3,7 @@
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from reglab.cli import command as cli
 from reglab.core.errors import UserError
 from reglab.tracking import reopen_run, send
-from reglab.tracking.folder import read_identity
+from reglab.tracking.folder import JOURNAL, read_identity
 from reglab.tracking.folder_gate import check_sweep_folder
 from reglab.tracking.run_state import read_state
 from reglab.training import restore
@@ -147,3 +148,23 @@ def test_a_pipe_is_waited_for_nowhere(tmp_path: Path, monkeypatch: pytest.Monkey
     with pytest.raises(UserError, match="not a plain file"):
         restore.load(tmp_path / "it.ckpt")
     assert cli.main(["train", "--config-dir", "theirs", "experiment=evil"]) == 2
+
+
+def test_a_file_that_goes_while_its_folder_is_checked_is_no_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scan = os.scandir
+
+    @contextmanager
+    def scan_and_remove(folder: Path) -> Iterator[list["os.DirEntry[str]"]]:
+        with scan(folder) as found:
+            entries = list(found)
+        for entry in entries:
+            Path(entry.path).unlink()
+        yield entries
+
+    (tmp_path / JOURNAL).write_text("")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "scandir", scan_and_remove)
+        assert check_sweep_folder(tmp_path) == tmp_path
+    assert list(tmp_path.iterdir()) == []

@@ -1,5 +1,6 @@
 """Hydra's config loader, which checks where files come from and what they are before it reads them."""
 
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from hydra._internal.hydra import Hydra
 from hydra._internal.sources_registry import SourcesRegistry
 from hydra.core.config_search_path import ConfigSearchPath, SearchPathElement
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.object_type import ObjectType
 from hydra.plugins.config_source import ConfigResult, ConfigSource
 from hydra.types import RunMode
 from omegaconf import DictConfig
@@ -59,9 +61,24 @@ class CheckedLoader(ConfigLoaderImpl):
         except KeyError as error:
             raise UserError(f"hydra.job.env_copy: the environment has no variable {error}: leave it out") from error
 
+    def get_group_options(
+        self,
+        group_name: str,
+        results_filter: ObjectType | None = ObjectType.CONFIG,
+        config_name: str | None = None,
+        overrides: list[str] | None = None,
+    ) -> list[str]:
+        """Return what a config group holds; without the copy of all places that Hydra makes for each group."""
+        if config_name is None and not overrides:
+            return list(self.repository.get_group_options(group_name, results_filter))
+        return list(super().get_group_options(group_name, results_filter, config_name, overrides))
+
 
 class CheckedRepository(ConfigRepository):
     """The places of config files, each checked before it is opened: opening a package imports it."""
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "CheckedRepository":
+        return copy(self)  # each composition copies it, and may then have sources of its own
 
     def initialize_sources(self, config_search_path: ConfigSearchPath) -> None:
         """Open the places of a search path.

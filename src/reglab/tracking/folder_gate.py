@@ -128,6 +128,12 @@ def _check_entry(entry: os.DirEntry[str], home: Path) -> None:
         if entry.name in _FILES or entry.name.endswith(_FILE_SUFFIXES):
             raise UserError(f"{path} is a folder, where a run has a file: put the file back, or move the folder away")
         return
-    in_place = entry.name in _IN_PLACE or entry.name.endswith(".log")
-    if in_place and entry.stat(follow_symlinks=False).st_nlink > 1:
-        raise UserError(f"{path} has a second name elsewhere (a hard link), which would change too: put a copy there")
+    if entry.name in _IN_PLACE or entry.name.endswith(".log"):
+        try:
+            names = entry.stat(follow_symlinks=False).st_nlink
+        except FileNotFoundError:  # it went since the folder was listed
+            return
+        if names > 1:
+            raise UserError(
+                f"{path} has a second name elsewhere (a hard link), which would change too: put a copy there"
+            )
