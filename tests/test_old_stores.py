@@ -35,7 +35,15 @@ NEW_PRINTS = {
 }
 NEW_TAGS = {"reglab.directions"}
 NEW_SWEEP_TAGS = {"reglab.rule"}
-NEW_PARAMS = {"loss", "tracking.also", "measure.scores", "sweep.rule", "trainer.polish_steps", "regularizer.ema.warmup"}
+NEW_PARAMS = {
+    "loss",
+    "tracking.also",
+    "measure.scores",
+    "sweep.rule",
+    "sweep.register",
+    "trainer.polish_steps",
+    "regularizer.ema.warmup",
+}
 GONE_PARAMS = {"measure.resamples"}
 # A sweep told its jobs by hidden keys, which single runs recorded as null.
 GONE_PARAMS |= {f"sweep.{key}" for key in ("parent", "block", "job", "after", "start", "trail", "resume")}

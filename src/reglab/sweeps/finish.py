@@ -12,6 +12,7 @@ from reglab.analysis.table_report import FILE
 from reglab.reports.collect import EARLIER_TEST_USES_TAG, RULE, RULE_TAG, read_tables
 from reglab.reports.sweep import SweepReport, collect, histogram_candidates, write
 from reglab.reports.test_result import describe_runs
+from reglab.sweeps.register import register_choice, registered_name
 from reglab.tracking import RunTracker, TrackingSettings
 from reglab.tracking.settings import view_command
 
@@ -21,6 +22,7 @@ def finish_sweep(config: DictConfig, parent: RunTracker) -> None:
 
     The chosen setting's runs are evaluated on the test set unless ``sweep.test`` is false. That is
     recorded with the parent run, which stays open, and so are earlier uses of the test set.
+    ``sweep.register`` registers its model.
 
     Args:
         config: Of the whole sweep.
@@ -43,6 +45,8 @@ def finish_sweep(config: DictConfig, parent: RunTracker) -> None:
     report = write(data, choice, test, parent.folder)
     _record(parent, choice, report, test)
     show(report, settings.uri)
+    if wanted := registered_name(sweep, settings.backend):
+        register_choice(choice.chosen.trials[0].run_id, wanted, settings.uri)
 
 
 def show(report: SweepReport, uri: str) -> None:
