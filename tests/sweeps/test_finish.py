@@ -125,12 +125,12 @@ def test_the_choice_is_registered_where_that_is_asked_once_also_when_the_command
     run: Callable[..., Swept],
 ) -> None:
     for _ in range(2):
-        done = run("optimizer.lr=1e-6,0.03", "sweep.test=false", "sweep.register=wine@champion")
-        assert "Registered: wine version 1, alias champion" in done.output
-    (version,) = done.case.client.search_model_versions("name = 'wine'")
+        done = run("data=digits", "optimizer.lr=1e-6,0.03", "sweep.test=false", "sweep.register=digits@champion")
+        assert "Registered: digits version 1, alias champion" in done.output
+    (version,) = done.case.client.search_model_versions("name = 'digits'")
     (chosen,) = (each for each in done.children if float(each.data.params["optimizer.lr"]) == 0.03)
     assert version.run_id == chosen.info.run_id
-    assert done.case.client.get_model_version_by_alias("wine", "champion").version == version.version
+    assert done.case.client.get_model_version_by_alias("digits", "champion").version == version.version
 
 
 @pytest.mark.parametrize(

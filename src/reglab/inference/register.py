@@ -65,9 +65,7 @@ def _interface(predictor: Predictor) -> "Interface":
             "columns: reglab export RUN writes a program of it"
         )
     dtype = "int64" if read.tokens else "uint8" if read.reads == "images" else "float32"
-    example: Any = pd.DataFrame([example_row(read)])
-    if not columns:
-        example = np.zeros((1, *read.shape), dtype=dtype)
+    example: Any = pd.DataFrame([example_row(read)]) if columns else np.zeros((1, *read.shape), dtype=dtype)
     predicted = predictor.predict(example)
     texts = {name for name, kind in predicted.dtypes.items() if kind.kind not in "fi"}
     outputs = {str(name): "string" if name in texts else "double" for name in predicted}

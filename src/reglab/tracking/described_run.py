@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from reglab.core.errors import UserError
 from reglab.tracking import environment
 from reglab.tracking.folder import CREATED, START, read_identity
+from reglab.tracking.params import shown
 from reglab.tracking.run_start import read_start
 from reglab.tracking.run_state import read_state
 
@@ -52,8 +53,8 @@ def described_run(folder: Path) -> DescribedRun:
         tags = state.tags if state else {}
         project = _value(params.get("tracking.experiment", "null")) or environment.experiment_name()
         run_id, parent = identity.run_id, tags.get("mlflow.parentRunId")
-    shown = {key: tags[key] for key in _SHOWN if key in tags}
-    config = {key: _value(text) for key, text in {**params, **shown}.items()}
+    told = {key: tags[key] for key in _SHOWN if key in tags}
+    config = {key: _value(text) for key, text in {**shown(params), **told}.items()}
     return DescribedRun(run_id, identity.name, str(project), _group(folder, parent), config)
 
 
