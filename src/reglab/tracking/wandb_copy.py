@@ -41,6 +41,8 @@ def write_wandb(folder: Path, target: Path, curves: Mapping[str, "Curve"], statu
         curves: All metric rows by key.
         status: How the run ended.
     """
+    if os.environ.get("WANDB_MODE") == "disabled":
+        return
     import wandb
 
     run, rows = described_run(folder), rows_by_step(curves)
