@@ -30,7 +30,7 @@ def wine() -> data.DataSet:
 
 def test_every_epoch_has_every_metric_and_step_0_is_the_untrained_model(shared: Any) -> None:
     case, _, result = shared
-    once = {"regularizer/l1/strength"}
+    once = {"regularizer/l1/strength", "regularizer/dropout/strength"}
     assert set(case.metrics(result.run_id)) - {"system/gpu_memory_mb"} == ALWAYS | TRAINED | FINAL | once
     assert list(case.steps(result.run_id, "regularizer/l1/strength")) == [0]
     for key in ALWAYS:
