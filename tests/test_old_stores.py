@@ -35,8 +35,17 @@ NEW_PRINTS = {
 }
 NEW_TAGS = {"reglab.directions"}
 NEW_SWEEP_TAGS = {"reglab.rule"}
-NEW_PARAMS = {"loss", "tracking.also", "measure.scores", "sweep.rule", "trainer.polish_steps", "regularizer.ema.warmup"}
+NEW_PARAMS = {
+    "loss",
+    "measure.scores",
+    "sweep.rule",
+    "sweep.register",
+    "trainer.polish_steps",
+    "regularizer.ema.warmup",
+}
 GONE_PARAMS = {"measure.resamples"}
+# Where a run is recorded is in its config.yaml.
+GONE_PARAMS |= {"name", "trust", *(f"tracking.{key}" for key in ("name", "uri", "experiment", "artifacts", "points"))}
 # A sweep told its jobs by hidden keys, which single runs recorded as null.
 GONE_PARAMS |= {f"sweep.{key}" for key in ("parent", "block", "job", "after", "start", "trail", "resume")}
 NEW_SCORES = {"rmse"}  # of a regression, beside r2
@@ -326,7 +335,8 @@ def assert_same_names(home: Path, then: str, now: str) -> None:
 def is_new(key: str) -> bool:
     part, _, name = key.rpartition("/")
     score = next((name.removesuffix(end) for end in NEW_OF_TEST if name.endswith(end)), name)
-    return score in NEW_SCORES or (part == "test" and name != score)
+    strength = part.startswith("regularizer/")  # which sorts as a number
+    return strength or score in NEW_SCORES or (part == "test" and name != score)
 
 
 def net() -> nn.Module:

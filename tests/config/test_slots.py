@@ -6,13 +6,14 @@ from collections.abc import Iterator
 
 import pytest
 from hydra.core.plugins import Plugins
+from omegaconf import OmegaConf
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torchmetrics import Metric
 
 from reglab.config import trust
-from reglab.config.hydra_node import SLOTS, VARIABLES
+from reglab.config.hydra_node import SLOTS, VARIABLES, check_hydra
 from reglab.config.instantiate import BUILT_IN, locate
 from reglab.core.errors import UserError
 from reglab.regularizers import Regularizer
@@ -87,3 +88,13 @@ def test_hydra_builds_listed_classes_of_their_base() -> None:
 )
 def test_no_variable_that_a_file_may_set_names_a_place_or_a_program(part: str) -> None:
     assert not [name for name in VARIABLES if part in name]
+
+
+def test_a_search_of_others_is_refused_with_what_there_is_instead() -> None:
+    """Even where the user trusts it: seeds, choice, report and resume of a sweep would do nothing."""
+    built = {"launcher": {"_target_": SLOTS["launcher"][1][0]}}
+    built["sweeper"] = {"_target_": "hydra_plugins.hydra_optuna_sweeper.optuna_sweeper.OptunaSweeper"}
+    with trust.isolated():
+        trust.trust("hydra_plugins")
+        with pytest.raises(UserError, match=r"hydra/sweeper=optuna is not run here: .*sweep\.blocks.*reglab\.fit"):
+            check_hydra(OmegaConf.create({"hydra": built}))

@@ -12,6 +12,7 @@ import pytest
 
 from reglab import data
 from reglab.cli.command import main
+from reglab.core.errors import UserError
 from training.job_case import SMALL, Case, checkpoint, close, loss_and_accuracy, outputs_by_hand
 
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning")  # MLflow's own
@@ -118,6 +119,45 @@ def test_verdict_and_way_on_are_printed_and_noted(swept: Swept) -> None:
     for part in (tags["reglab.verdict"], "report.html", "Dashboard: reglab dashboard (in a checkout"):
         assert part in output
     assert tags["reglab.verdict"].rstrip(".") in tags["mlflow.note.content"]
+
+
+def test_the_choice_is_registered_where_that_is_asked_once_also_when_the_command_is_given_again(
+    run: Callable[..., Swept],
+) -> None:
+    for _ in range(2):
+        done = run("data=digits", "optimizer.lr=1e-6,0.03", "sweep.test=false", "sweep.register=digits@champion")
+        assert "Registered: digits version 1, alias champion" in done.output
+    (version,) = done.case.client.search_model_versions("name = 'digits'")
+    (chosen,) = (each for each in done.children if float(each.data.params["optimizer.lr"]) == 0.03)
+    assert version.run_id == chosen.info.run_id
+    assert done.case.client.get_model_version_by_alias("digits", "champion").version == version.version
+
+
+@pytest.mark.parametrize(
+    "words, advice",
+    [
+        (["sweep.register=a/b"], "a/b is no name of a model"),
+        (["sweep.register=wine@latest"], "'latest' is no alias"),
+        (["sweep.register=wine", "tracking=offline"], "needs tracking=mlflow"),
+        (["sweep.register=wine", "sweep.report=false"], r"sweep\.report=false makes none"),
+    ],
+)
+def test_what_cannot_be_registered_is_refused_before_a_job_starts(
+    run: Callable[..., Swept], tmp_path: Path, words: list[str], advice: str
+) -> None:
+    with pytest.raises(UserError, match=advice):
+        run("seed=0,1", *words)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_number_that_runs_differ_in_can_be_sorted_and_filtered(swept: Swept, run: Callable[..., Swept]) -> None:
+    """As MLflow's page asks its store: a param is text there, by which 0.001 is below 1e-4."""
+    done = run("regularizer=[l1]", "regularizer.l1.strength=1e-4,0.001,0.01", "sweep.test=false", "sweep.report=false")
+    key = "metrics.`regularizer/l1/strength`"
+    (experiment,) = {each.info.experiment_id for each in done.children}
+    found = done.case.client.search_runs([experiment], f"{key} < 0.005", order_by=[f"{key} DESC"])
+    assert [each.data.params["regularizer.l1.strength"] for each in found] == ["0.001", "0.0001"]
+    assert "regularizer/l1/strength" not in swept.children[0].data.metrics
 
 
 def test_without_asking_no_run_sees_the_test_set(run: Callable[..., Swept]) -> None:

@@ -125,7 +125,7 @@ def test_another_run_in_the_folder_moves_the_file_but_not_a_users_own(tmp_path: 
     [
         ("cvs", "did you mean 'csv'"),
         (["csv", "excel"], r"tracking.also=excel: .*csv, tensorboard"),
-        (["wandb"], "whose event file wandb imports"),
+        (["wandbb"], "did you mean 'wandb'"),
         (3, r"give a list, such as tracking.also=\[csv,tensorboard\]"),
         ([3], "give a list"),
     ],
@@ -135,7 +135,8 @@ def test_an_unknown_name_is_refused_with_what_to_give(also: Any, advice: str, tm
         TrackingSettings.from_config({"also": also}, tmp_path)
 
 
-def test_a_missing_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("package", ["tensorboard", "wandb", "trackio"])
+def test_a_missing_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, package: str) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(UserError, match="pip install tensorboard"):
-        TrackingSettings.from_config({"also": ["tensorboard"]}, tmp_path)
+    with pytest.raises(UserError, match=f"pip install {package}"):
+        TrackingSettings.from_config({"also": [package]}, tmp_path)

@@ -1,6 +1,6 @@
 import yaml
 
-from reglab.tracking.params import flatten, shorten, write_config
+from reglab.tracking.params import flatten, shorten, shown, write_config
 
 
 def test_nested_params_get_dotted_keys_and_values_as_typed():
@@ -36,3 +36,9 @@ def test_a_config_is_written_without_the_secrets_that_it_refers_to(tmp_path, mon
     text = (tmp_path / "config.yaml").read_text()
     assert "hunter2" not in text
     assert yaml.safe_load(text) == config
+
+
+def test_where_a_run_is_recorded_is_no_param():
+    config = {"name": "mine", "trust": ["a"], "tracking": {"uri": None}, "named": 1, "data": {"name": "wine"}}
+    assert shown(config) == {"named": 1, "data": {"name": "wine"}}
+    assert shown(flatten(config)) == {"named": "1", "data.name": "wine"}

@@ -269,6 +269,7 @@ def _open(uri: str | None, experiment: str | None, folder: Path, job: Experiment
         params=params,
         tags=tags,
         dataset=job.data,
+        strengths=describe.strengths(job.cocktail),
     )
 
 

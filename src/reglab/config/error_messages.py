@@ -9,6 +9,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
 
 from reglab.config.class_weight import CLASS_WEIGHT
+from reglab.config.hydra_node import INSTEAD_OF_SEARCH, SEARCHES
 from reglab.config.job_request import RECORDED
 from reglab.config.trainer_table import ACTS, REFUSED
 from reglab.config.used_keys import INSTEAD
@@ -94,9 +95,8 @@ _PLUGINS = {
         "the jobs of a sweep; on Slurm give srun reglab train ... inside an allocation",
     ),
     "hydra/sweeper": (
-        ("optuna", "ax", "nevergrad"),
-        "a sweep is planned whole, so that its settings are compared over the same seeds: "
-        "'optimizer.lr=log(1e-4,1e-1,8)' or sweep.blocks",
+        SEARCHES,
+        INSTEAD_OF_SEARCH,
     ),
 }
 # Plugins of others, which start and choose jobs without what a sweep needs.

@@ -44,6 +44,11 @@ SLOTS = {
         ),
     ),
 }
+SEARCHES = ("optuna", "ax", "nevergrad")  # sweepers of others, to which a job's result is one number
+INSTEAD_OF_SEARCH = (
+    "a sweep is planned whole, so that its settings are compared over the same seeds: "
+    "'optimizer.lr=log(1e-4,1e-1,8)' or sweep.blocks. In Python, a search of your own calls reglab.fit"
+)
 _INSTANTIATE = ("_target_", "_recursive_", "_convert_", "_partial_", "_args_", "_mode_", "_self_")  # Hydra's own words
 # Variables that size threads, choose devices, or make a library quieter, stricter or offline. Any other may name a
 # program, a file, a server or code to load; a child process reads it, whoever starts it.
@@ -101,6 +106,11 @@ def _check_built(key: str, node: Mapping[str, Any], base: str, classes: tuple[st
     build or import for it.
     """
     target = node.get("_target_")
+    if refused := next((name for name in SEARCHES if str(target).startswith(f"hydra_plugins.hydra_{name}_")), None):
+        raise UserError(
+            f"hydra/sweeper={refused} is not run here: its jobs would be single runs, without seeds in common, choice, "
+            f"report and resume; {INSTEAD_OF_SEARCH}"
+        )
     if target not in classes:
         module, _, name = base.rpartition(".")
         locate(target, getattr(importlib.import_module(module), name), key)

@@ -42,8 +42,8 @@ REFUSED_IN_LIGHTNING: Mapping[str, tuple[tuple[object, ...], str]] = {
     "shards": ((None,), "weights are not sharded here: trainer.strategy=ddp"),
 }
 REFUSED: Mapping[str, str] = {
-    "logger": "every run is recorded in its journal and sent to MLflow; tracking.also=[csv,tensorboard] writes files "
-    "besides",
+    "logger": "every run is recorded in its journal and sent to MLflow; tracking.also=[csv,tensorboard,wandb,"
+    "trackio] writes it for others besides",
     "callbacks": "name each by itself: +callbacks.watch._target_=my_package.Watch +callbacks.watch.every=10",
     "fast_dev_run": "debug=quick tracking=none trains one epoch of 64 rows",
     "min_steps": "give trainer.min_epochs",

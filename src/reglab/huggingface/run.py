@@ -57,6 +57,7 @@ class TrainerRun:
                 config={},
                 params=_params(args, model, cocktail, seed),
                 tags=tags,
+                strengths=describe.strengths(cocktail),
             )
         self.run_id = self._tracker.run_id
 

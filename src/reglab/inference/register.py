@@ -71,9 +71,7 @@ def interface(predictor: Predictor) -> "Interface":
             "columns: reglab export RUN writes a program of it"
         )
     dtype = "int64" if read.tokens else "uint8" if read.reads == "images" else "float32"
-    example: Any = pd.DataFrame(example_rows(read))
-    if not columns:
-        example = np.zeros((1, *read.shape), dtype=dtype)
+    example: Any = pd.DataFrame(example_rows(read)) if columns else np.zeros((1, *read.shape), dtype=dtype)
     predicted = predictor.predict(example)
     texts = {name for name, kind in predicted.dtypes.items() if kind.kind not in "fi"}
     outputs = {str(name): "string" if name in texts else "double" for name in predicted}

@@ -13,6 +13,7 @@ from reglab.analysis.table_report import FILE
 from reglab.reports.collect import EARLIER_TEST_USES_TAG, RULE, RULE_TAG, read_tables
 from reglab.reports.sweep import SweepReport, collect_by_data, histogram_candidates, write
 from reglab.reports.test_result import describe_runs
+from reglab.sweeps.register import register_choice, registered_name
 from reglab.tracking import RunTracker, TrackingSettings
 from reglab.tracking.settings import view_command
 
@@ -25,7 +26,8 @@ def finish_sweep(config: DictConfig, parent: RunTracker) -> None:
 
     The chosen setting's runs are evaluated on the test set unless ``sweep.test`` is false. That is
     recorded with the parent run, which stays open, and so are earlier uses of the test set. Of
-    several data sets each has its choice, test and report.
+    several data sets each has its choice, test and report. ``sweep.register`` registers its model,
+    of several data sets those, each under the name with that of its data.
 
     Args:
         config: Of the whole sweep.
@@ -52,6 +54,10 @@ def finish_sweep(config: DictConfig, parent: RunTracker) -> None:
         finished.append((uses, test, write(data, choice, test, parent.folder, name if len(found) > 1 else "")))
     _record(parent, finished)
     show(settings.uri, *(report for _, _, report in finished))
+    if wanted := registered_name(sweep, settings.backend):
+        for name, (_, _, report) in zip(found, finished, strict=True):
+            its_name = wanted.of(name if len(found) > 1 else "")
+            register_choice(report.choice.chosen.trials[0].run_id, its_name, settings.uri)
 
 
 def show(uri: str, *reports: SweepReport) -> None:

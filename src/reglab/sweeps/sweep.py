@@ -30,6 +30,7 @@ from reglab.sweeps.ledger import send_unsent
 from reglab.sweeps.parent import OpenSweep, ignores_earlier, open_or_resume
 from reglab.sweeps.path import Link, links
 from reglab.sweeps.preflight import check_configs
+from reglab.sweeps.register import registered_name
 from reglab.tracking import TrackingSettings
 from reglab.tracking.folder import shell_path
 
@@ -79,6 +80,8 @@ def run_sweep(
         UserError: A job cannot be composed; nothing was started.
         KeyboardInterrupt: The sweep was interrupted.
     """
+    settings = TrackingSettings.from_config(config.tracking)
+    registered_name(config.sweep, settings.backend)
     jobs = expand_jobs(arguments, config, loader)
     composer, can = Composer(loader, config), capabilities_of(launcher)
     check_configs(jobs, composer, config, group_options(loader), can)
@@ -88,7 +91,6 @@ def run_sweep(
         ready(jobs)
         dry_run(requests_of(jobs, links_by_job), composer, config, can)
         return None
-    settings = TrackingSettings.from_config(config.tracking)
     with open_or_resume(jobs, arguments, composer, settings, can, links_by_job, ready, resume) as opened:
         requests = located_requests(jobs, opened, links_by_job, composer)
         ends_by_job = _launch(requests, len(jobs), opened, composer, launcher, settings.backend == "mlflow")

@@ -118,6 +118,7 @@ def open_run(
     parent: str | None = None,
     steps: int | None = None,
     every: int = 1,
+    strengths: Mapping[str, float] = MappingProxyType({}),
 ) -> RunTracker:
     """Start a run and return its tracker; the arguments are those of ``RunSpec``.
 
@@ -127,7 +128,8 @@ def open_run(
     Raises:
         UserError: Where the store cannot be opened.
     """
-    (tracker,) = open_runs(settings, [RunSpec(name, folder, config, params, tags, dataset, parent, steps, every)])
+    spec = RunSpec(name, folder, config, params, tags, dataset, parent, steps, every, strengths)
+    (tracker,) = open_runs(settings, [spec])
     return tracker
 
 

@@ -1,4 +1,4 @@
-"""Curve files: all metric rows of a run as CSV or as a TensorBoard event file, in its folder.
+"""Copies of a run for other tools: all metric rows as CSV, for TensorBoard, for W&B and for trackio.
 
 They are written from the journal, whole, when the run ends, so that a run that was killed and
 resumed has each row once.
@@ -19,16 +19,23 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-CurveFile = Literal["csv", "tensorboard"]
-CURVE_FILES: Mapping[str, str] = MappingProxyType({"csv": "metrics.csv", "tensorboard": "events.out.tfevents.reglab"})
-_READ_BY_OTHERS = ("wandb", "trackio")
+CurveFile = Literal["csv", "tensorboard", "wandb", "trackio"]
+# What each leaves in the run's folder; trackio has a folder of its own.
+CURVE_FILES: Mapping[str, str] = MappingProxyType(
+    {"csv": "metrics.csv", "tensorboard": "events.out.tfevents.reglab", "wandb": "wandb-reglab"}
+)
 
 
-def check_curve_files(names: object) -> tuple[CurveFile, ...]:
+def check_curve_files(names: object, experiment: str = "") -> tuple[CurveFile, ...]:
     """Return the names that ``tracking.also`` gives: one, several or None.
 
+    Args:
+        names: As they are written.
+        experiment: The name of the study, by which other tools call the project.
+
     Raises:
-        UserError: For a name that is unknown, or whose package is not installed.
+        UserError: For a name that is unknown, or whose package is not installed or could not take
+            the run.
     """
     if names is None:
         return ()
@@ -37,48 +44,63 @@ def check_curve_files(names: object) -> tuple[CurveFile, ...]:
         raise UserError(f"tracking.also={names}: give a list, such as tracking.also=[csv,tensorboard]")
     known = get_args(CurveFile)
     for name in given:
-        if name in _READ_BY_OTHERS:
-            raise UserError(
-                f"tracking.also={name}: give tracking.also=[tensorboard], whose event file {name} imports "
-                "(see Coming from Lightning)"
-            )
         if name not in known:
-            raise UserError(f"tracking.also={name}: there is no such file; {nearest(name, known)}")
-    if "tensorboard" in given and importlib.util.find_spec("tensorboard") is None:
-        raise UserError(
-            "tracking.also=[tensorboard] needs the package tensorboard: pip install tensorboard, or give "
-            "tracking.also=[csv]"
-        )
+            raise UserError(f"tracking.also={name}: there is no such tool; {nearest(name, known)}")
+        if name != "csv" and importlib.util.find_spec(name) is None:
+            raise UserError(
+                f"tracking.also=[{name}] needs the package {name}: pip install {name}, or give tracking.also=[csv]"
+            )
+    if "wandb" in given:
+        from reglab.tracking.wandb_copy import check_wandb
+
+        check_wandb()
+    if "trackio" in given:
+        from reglab.tracking.trackio_copy import check_trackio
+
+        check_trackio(experiment)
     return cast(tuple[CurveFile, ...], tuple(dict.fromkeys(given)))
 
 
-def write_curve_files(journal: Path, names: Sequence[str]) -> None:
-    """Write all metric rows of a journal to files beside it; earlier ones are replaced.
+def write_curve_files(journal: Path, names: Sequence[str], status: str = "FINISHED") -> None:
+    """Write all metric rows of a journal for other tools; what was written before is replaced.
 
     What cannot be written is logged: the run itself is safe in its journal.
 
     Args:
         journal: Of the run, which has ended.
         names: As ``check_curve_files`` returns them; others are passed over.
+        status: How it ended.
     """
-    writers: Mapping[str, Callable[[BinaryIO, Mapping[str, Curve]], None]]
-    writers = {"csv": _write_csv, "tensorboard": _write_events}
-    wanted = [name for name in writers if name in names]
+    wanted = [name for name in get_args(CurveFile) if name in names]
     if not wanted:
         return
     from reglab.tracking.full_series import read_series  # late: pyarrow
 
     curves = read_series(journal)
     for name in wanted if curves else ():
-        path = journal.parent / CURVE_FILES[name]
+        where = journal.parent / CURVE_FILES.get(name, name)
         try:
-            with atomic_write.writing(path) as file:
-                writers[name](file, curves)
-        except (OSError, ImportError) as error:
+            _write(name, journal.parent, curves, status)
+        except Exception as error:  # noqa: BLE001 - what other packages raise: the run is to end as it would without
             _log.warning(
                 "%s could not be written (%s). The run is complete without it: its rows are in %s.",
-                path, error, journal,
+                where, error, journal,
             )  # fmt: skip
+
+
+def _write(name: str, folder: Path, curves: Mapping[str, "Curve"], status: str) -> None:
+    writers: Mapping[str, Callable[[BinaryIO, Mapping[str, Curve]], None]]
+    writers = {"csv": _write_csv, "tensorboard": _write_events}
+    if name in writers:
+        with atomic_write.writing(folder / CURVE_FILES[name]) as file:
+            return writers[name](file, curves)
+    if name == "wandb":
+        from reglab.tracking.wandb_copy import write_wandb
+
+        return write_wandb(folder, folder / CURVE_FILES[name], curves, status)
+    from reglab.tracking.trackio_copy import write_trackio
+
+    return write_trackio(folder, curves)
 
 
 def _write_csv(file: BinaryIO, curves: Mapping[str, "Curve"]) -> None:

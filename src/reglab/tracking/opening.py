@@ -155,4 +155,6 @@ def _tracker(opening: Opening, sender: Sender | None) -> RunTracker:
     tracker = RunTracker(opening.identity, spec.folder, sender, opening.lock)
     for name in [*([_CONFIG] if spec.config else []), *opening.texts] if opening.start else []:
         tracker.artifact(spec.folder / name)
+    if spec.strengths:
+        tracker.log(spec.strengths, 0)
     return tracker

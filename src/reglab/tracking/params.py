@@ -11,6 +11,8 @@ from reglab.core import atomic_write
 from reglab.core.describe_error import storable
 from reglab.core.secrets import hide
 
+_OF_RECORDING = ("name", "trust", "tracking")
+
 
 def flatten(params: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     """Return nested ``params`` under dotted keys, each value as one would type it.
@@ -25,6 +27,11 @@ def flatten(params: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
         else:
             flat[f"{prefix}{key}"] = storable(hide(value if isinstance(value, str) else json.dumps(value, default=str)))
     return flat
+
+
+def shown(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Return params less those that say where a run is recorded; its ``config.yaml`` has them."""
+    return {key: value for key, value in params.items() if key.partition(".")[0] not in _OF_RECORDING}
 
 
 def shorten(values: Mapping[str, str], limit: int, artifact: str) -> tuple[dict[str, str], dict[str, str]]:

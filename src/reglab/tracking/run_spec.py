@@ -1,7 +1,7 @@
 """Specification of a run to open."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ class RunSpec:
         steps: The last step that the run is going to log, for the budget of points
             (``TrackingSettings.points``); None: not known, so every row is sent.
         every: The distance between the steps that are logged.
+        strengths: Main numbers of its regularizers, as metrics at step 0.
     """
 
     name: str
@@ -32,3 +33,4 @@ class RunSpec:
     parent: str | None = None
     steps: int | None = None
     every: int = 1
+    strengths: Mapping[str, float] = field(default_factory=dict)

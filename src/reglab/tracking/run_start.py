@@ -19,7 +19,7 @@ from reglab.core.secrets import hide
 from reglab.tracking.folder import FOLDER, START
 from reglab.tracking.folder_gate import check_run_folder
 from reglab.tracking.git import git_tags
-from reglab.tracking.params import flatten, shorten
+from reglab.tracking.params import flatten, shorten, shown
 from reglab.tracking.run_spec import RunSpec
 from reglab.tracking.settings import TrackingSettings
 from reglab.tracking.store_keys import store_key
@@ -72,7 +72,7 @@ def new_start(
     Args:
         environment: See ``environment_tags``.
     """
-    params, long_params = shorten(flatten(spec.params), _LONGEST_PARAM, _LONG_PARAMS)
+    params, long_params = shorten(flatten(shown(spec.params)), _LONGEST_PARAM, _LONG_PARAMS)
     tags, long_tags = shorten(all_tags(spec) | dict(environment), _LONGEST_TAG, _LONG_TAGS)
     dataset = None
     if spec.dataset:

@@ -34,7 +34,7 @@ class TrackingSettings:
         artifacts: URI of the artifact root; None: a server decides.
         artifacts_named: Whether the config names it.
         points: How many points of one series go to the store, 2 or more; None: all.
-        also: Files with all points that each run's folder gets when the run ends.
+        also: Other tools that get all points of each run when it ends.
     """
 
     backend: Backend
@@ -52,7 +52,7 @@ class TrackingSettings:
         Relative paths count from ``folder``, the working folder.
 
         Raises:
-            UserError: For an unknown key, backend, budget or curve file, for a store that MLflow
+            UserError: For an unknown key, backend, budget or other tool, for a store that MLflow
                 cannot keep runs in, and for a secret in what every run shows.
         """
         folder = (folder or Path.cwd()).resolve()
@@ -72,7 +72,7 @@ class TrackingSettings:
         points = node.get("points", POINTS)
         if points is not None and (type(points) is not int or points < 2):
             raise UserError(f"tracking.points={points}: give a whole number from 2 on, or null to send every point")
-        also = check_curve_files(node.get("also"))
+        also = check_curve_files(node.get("also"), experiment)
         recorded = node.get("uri") is not None or backend != "none"  # without MLflow its variables do not count
         uri = absolute_uri(node.get("uri"), folder) if recorded else store_uri(folder / "reglab.db")
         longest = _LONGEST_NAME if sqlite_path(uri) else _LONGEST_ON_SERVER

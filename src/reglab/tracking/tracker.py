@@ -135,7 +135,7 @@ class RunTracker:
                 self.artifact(path)
                 last["last"] = series[1]
         if self.journal.in_place:
-            write_curve_files(self.journal.path, self._also)
+            write_curve_files(self.journal.path, self._also, status)
         self.journal.record(status=status, **last)
         self._ended = True
 

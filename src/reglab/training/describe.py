@@ -114,6 +114,19 @@ def directions(cocktail: Cocktail) -> dict[str, int]:
     return found
 
 
+def strengths(cocktail: Cocktail) -> dict[str, float]:
+    """Return each member's main number as a metric, by which a store can sort and filter runs.
+
+    Params and tags are texts there: ``"0.001" < "1e-4"``.
+    """
+    keys = {name: _main_number(member) for name, member in cocktail.named_regularizers()}
+    return {
+        f"regularizer/{name}/{key}": float(getattr(member, key))
+        for name, member in cocktail.named_regularizers()
+        if (key := keys[name])
+    }
+
+
 def _main_number(member: Regularizer) -> str:
     return next((key for key in ("strength", "patience") if hasattr(member, key)), "")
 

@@ -79,7 +79,7 @@ class Prepared:
         tagged = describe.tags(job, experiment.cocktail, data.task, data.digest, self.request)
         if start := experiment.description.get("start"):
             tagged["reglab.start"] = start
-        return spec_of(self, folder, tagged, data, experiment.measure)
+        return spec_of(self, folder, tagged, data, experiment.measure, describe.strengths(experiment.cocktail))
 
 
 class Described(Protocol):
@@ -106,7 +106,12 @@ class Described(Protocol):
 
 
 def spec_of(
-    prepared: Described, folder: Path, tags: Mapping[str, str], data: DataSetLike, measure: MeasureSettings
+    prepared: Described,
+    folder: Path,
+    tags: Mapping[str, str],
+    data: DataSetLike,
+    measure: MeasureSettings,
+    strengths: Mapping[str, float],
 ) -> RunSpec:
     """Return what the run of a job is opened with.
 
@@ -116,6 +121,7 @@ def spec_of(
         tags: Of the job; those of the command are added.
         data: What it trains on.
         measure: What is measured.
+        strengths: Of its regularizers, see ``describe.strengths``.
     """
     tagged = {**tags, **measure.tags, "reglab.command": shlex.join(sys.argv)}
     overrides = OmegaConf.select(prepared.config, "hydra.overrides.task")
@@ -131,6 +137,7 @@ def spec_of(
         parent=prepared.request.parent or None if prepared.request else None,
         steps=prepared.epochs,
         every=measure.every,
+        strengths=strengths,
     )
 
 

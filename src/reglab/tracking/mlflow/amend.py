@@ -15,6 +15,7 @@ from reglab.tracking.lock import RunLock
 from reglab.tracking.mlflow.late_sink import LateSink
 from reglab.tracking.mlflow.store import UNREACHABLE, connect, reason
 from reglab.tracking.run_record import RunRecord
+from reglab.tracking.run_state import last_status
 from reglab.tracking.sender import JournalCursor, Sender
 from reglab.tracking.settings import redacted
 from reglab.tracking.store_keys import store_key
@@ -63,7 +64,7 @@ def _through_journal(record: RunRecord, metrics: Mapping[str, float], step: int,
             journal.record(tags=dict(tags))
             journal.sync()
             journal.close()
-            write_curve_files(folder / JOURNAL, identity.also)
+            write_curve_files(folder / JOURNAL, identity.also, last_status(folder))
             return Sender(LateSink(record.uri)).flush([JournalCursor(identity, folder)])
         finally:
             lock.release()

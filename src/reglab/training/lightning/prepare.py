@@ -93,7 +93,7 @@ class ModuleJob:
             folder: Of the run.
         """
         tagged = describe.tags(self.job, self.regularize.cocktail, self.data.task, self.data.digest, self.request)
-        return spec_of(self, folder, tagged, self.data, self.measure)
+        return spec_of(self, folder, tagged, self.data, self.measure, describe.strengths(self.regularize.cocktail))
 
 
 @contextmanager
