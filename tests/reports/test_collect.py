@@ -104,10 +104,10 @@ def test_the_sweep_s_monitor_jobs_and_earlier_looks_are_read(store):
 def test_the_report_chooses_by_the_sweep_s_monitor(store, tmp_path):
     for index, run in enumerate(store.records):
         run.metrics |= {"final/val/r2": 0.9 - index / 10}
-    assert report("sqlite:///x.db", "parent", tmp_path).choice.best.strength == 0.1  # 0.2 lost a seed
+    assert report("sqlite:///x.db", "parent", tmp_path)[0].choice.best.strength == 0.1  # 0.2 lost a seed
     store.parent.params["measure.monitor"] = "val/r2"
     store.parent.tags["reglab.jobs"] = "5"
-    actual = report("sqlite:///x.db", "parent", tmp_path)
+    (actual,) = report("sqlite:///x.db", "parent", tmp_path)
     assert (actual.choice.monitor, actual.choice.absent) == ("val/r2", 1)
     assert "1 job has no run" in actual.verdict
 
@@ -118,7 +118,7 @@ def test_data_that_changed_while_the_sweep_ran_are_the_verdict(store, tmp_path):
     store.records[1].tags["reglab.data_digest"] = "e" * 64
     assert collect("sqlite:///x.db", "parent").changed_data == ""
     store.records[2].tags["reglab.data_digest"] = "f" * 64
-    actual = report("sqlite:///x.db", "parent", tmp_path)
+    (actual,) = report("sqlite:///x.db", "parent", tmp_path)
     headline, *details = actual.verdict.splitlines()
     assert headline.startswith("The data changed while the sweep ran: with the same options, ")
     assert "2 runs saw data dddddddd and 1 run saw data ffffffff" in headline

@@ -22,6 +22,7 @@ from reglab.analysis.trial import Trial
 from reglab.core.errors import UserError
 from reglab.core.metric_direction import LOWER, declare
 from reglab.core.override import typed
+from reglab.reports.data_sets import BLOCK, DATA_SET, by_data_set, short_blocks
 from reglab.reports.figures.summary import rows
 from reglab.reports.per_example import collect_examples
 from reglab.tracking.run_record import JOB, select_attempts
@@ -32,13 +33,11 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 PACKAGES = ("reglab", "torch", "pytorch-lightning", "hydra-core", "mlflow")
-BLOCK = "reglab.block"
 FINAL = "final/"
 MONITOR = "measure.monitor"
 RULE = "sweep.rule"
 RULE_TAG = "reglab.rule"  # of a sweep: by which it was chosen last
-_DATA_SET = ("data.name", "data.path", "data.target", "data._target_", "data.train._target_")
-_DATA = (*_DATA_SET, "data.inputs")
+_DATA = (*DATA_SET, "data.inputs")
 _PARENT = "mlflow.parentRunId"
 _RULE_OF_OLD_SWEEPS = "paired_1se"  # of sweeps made before there were rules
 EARLIER_TEST_USES_TAG = "reglab.test_looked_before"  # of a sweep: which runs saw its test set before
@@ -87,37 +86,7 @@ def collect_by_data(uri: str, parent_id: str, rule: str | None = None) -> dict[s
         return {name: _collect(uri, parent, records, rule) for name, records in (parts or {"": []}).items()}
     tags = {key: value for key, value in parent.tags.items() if key != "reglab.jobs"}  # how many of each is not known
     named = {name: replace(parent, name=f"{parent.name}, {name}", tags=tags) for name in parts}
-    return {name: _collect(uri, named[name], _short_blocks(records), rule) for name, records in parts.items()}
-
-
-def _short_blocks(records: "list[RunRecord]") -> "list[RunRecord]":
-    """Return runs of one data set whose blocks are named without what is the same for all of them.
-
-    ``l2 (data=wine)`` becomes ``l2``, where no other block of these runs would be called so.
-    """
-    labels = {record.tags.get(BLOCK, "") for record in records}
-    short = {label: label.partition(" (")[0] for label in labels}
-    if len(set(short.values())) < len(labels):
-        return records
-    return [replace(each, tags={**each.tags, BLOCK: short[each.tags.get(BLOCK, "")]}) for each in records]
-
-
-def by_data_set(records: "Iterable[RunRecord]") -> "dict[str, list[RunRecord]]":
-    """Return runs by the name of their data set: by file or target where names are the same."""
-    parts: dict[tuple[str, ...], list[RunRecord]] = {}
-    for record in records:
-        parts.setdefault(tuple(record.params.get(key, "") for key in _DATA_SET), []).append(record)
-    names = [
-        next((PurePath(value).name for key, value in enumerate(each) if _tells(value, key, list(parts))), "data")
-        for each in parts
-    ]
-    distinct = [name if names.count(name) == 1 else f"{name} {place}" for place, name in enumerate(names, 1)]
-    return dict(zip(distinct, parts.values(), strict=True))
-
-
-def _tells(value: str, key: int, parts: "list[tuple[str, ...]]") -> bool:
-    """Tell whether a data set's value under a key is one of its own."""
-    return value not in ("", "null", "None") and [each[key] for each in parts].count(value) == 1
+    return {name: _collect(uri, named[name], short_blocks(records), rule) for name, records in parts.items()}
 
 
 def collect_experiment(uri: str, name: str, rule: str | None = None) -> SweepData:
