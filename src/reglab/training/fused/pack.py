@@ -185,9 +185,13 @@ class Pack:
         return Compilation(steps, self.settings.compile_seconds, sorted(modules))
 
     def _batches(self) -> list[Tensor]:
-        """Return rows of each shape that is to be compiled."""
+        """Return rows of each shape that is to be compiled.
+
+        Of equal rows BatchNorm would leave gradients of rounding alone, by which compiled and eager
+        steps could not be compared.
+        """
         sizes = dict.fromkeys([self._batch, self._sizes[-1]] if self.ragged else [self._batch])
-        return [torch.zeros(self.loader.shape(size), dtype=torch.int64) for size in sizes]
+        return [(torch.arange(size) % self.loader.rows).expand(self.loader.shape(size)).contiguous() for size in sizes]
 
     def compile(self) -> bool:
         """Compile now, unless done, and return whether it succeeded; a failure is logged."""
