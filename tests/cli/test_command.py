@@ -41,7 +41,10 @@ def test_version(capsys):
         (["completion", "tcsh"], "bash|zsh|fish"),
         (["train", "-m", "seed=0,1", "hydra/launcher=joblib"], "hydra/launcher=fused"),
         (["train", "-m", "seed=0,1", "hydra/launcher=submitit_slurm"], "on Slurm give srun reglab train"),
-        (["train", "-m", "seed=0,1", "hydra/sweeper=ax"], "hydra/sweeper=ax is not installed, nor needed"),
+        (
+            ["train", "-m", "seed=0,1", "hydra/sweeper=ax", "hydra.sweeper.params={a: 1}"],
+            "hydra/sweeper=ax is not run here",
+        ),
         (["train", "-m", "tracking=none", "optimizer.lr=glob(*)"], "no option of optimizer.lr matches"),
         (["train", "-m", "tracking=none", "sweep.blocks=[{regularizer: 'glob(*)'}]"], "stands on the command line"),
         (["train", "optimizer=adm"], "optimizer=adm: there is no such option; did you mean 'adam'? (valid: adadelta"),

@@ -11,6 +11,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from reglab.config.error_messages import override_key
+from reglab.config.hydra_node import refuse_search
 from reglab.core.errors import UserError
 
 
@@ -32,6 +33,10 @@ def compose_command(hydra: Hydra, name: str, overrides: list[str], multirun: boo
         ConfigCompositionException: As Hydra raises it.
         UserError: ``sweep.blocks``, or another setting of a sweep, without a sweep.
     """
+    for override in overrides:  # first: with settings of its own, Hydra ends by an error of OmegaConf's
+        key, _, value = override.partition("=")
+        if key == "hydra/sweeper":
+            refuse_search(value)
     remaining, compose_mode = list(overrides), RunMode.MULTIRUN if multirun else RunMode.RUN
     first: ConfigCompositionException | None = None
     while True:

@@ -9,7 +9,6 @@ from omegaconf import DictConfig
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
 
 from reglab.config.class_weight import CLASS_WEIGHT
-from reglab.config.hydra_node import INSTEAD_OF_SEARCH, SEARCHES
 from reglab.config.job_request import RECORDED
 from reglab.config.trainer_table import ACTS, REFUSED
 from reglab.config.used_keys import INSTEAD
@@ -94,12 +93,8 @@ _PLUGINS = {
         "hydra/launcher=fused (one joint step), local (worker processes) or process (a process, and a GPU, each) runs "
         "the jobs of a sweep; on Slurm give srun reglab train ... inside an allocation",
     ),
-    "hydra/sweeper": (
-        SEARCHES,
-        INSTEAD_OF_SEARCH,
-    ),
 }
-# Plugins of others, which start and choose jobs without what a sweep needs.
+# Plugins of others, which start jobs without what a sweep needs.
 _OF_OTHERS = {(group, name): instead for group, (names, instead) in _PLUGINS.items() for name in names}
 
 

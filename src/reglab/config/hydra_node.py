@@ -101,16 +101,25 @@ def check_hydra(config: DictConfig) -> None:
             )
 
 
+def refuse_search(sweeper: str) -> None:
+    """Raise UserError for a sweeper of others that searches.
+
+    Args:
+        sweeper: Its name, as ``hydra/sweeper=`` takes it.
+    """
+    if sweeper in SEARCHES:
+        raise UserError(
+            f"hydra/sweeper={sweeper} is not run here: its jobs would be single runs, without seeds in common, choice, "
+            f"report and resume; {INSTEAD_OF_SEARCH}"
+        )
+
+
 def _check_built(key: str, node: Mapping[str, Any], base: str, classes: tuple[str, ...]) -> None:
     """Refuse a class that is neither listed nor of the user's own, and whatever else Hydra would
     build or import for it.
     """
     target = node.get("_target_")
-    if refused := next((name for name in SEARCHES if str(target).startswith(f"hydra_plugins.hydra_{name}_")), None):
-        raise UserError(
-            f"hydra/sweeper={refused} is not run here: its jobs would be single runs, without seeds in common, choice, "
-            f"report and resume; {INSTEAD_OF_SEARCH}"
-        )
+    refuse_search(next((name for name in SEARCHES if str(target).startswith(f"hydra_plugins.hydra_{name}_")), ""))
     if target not in classes:
         module, _, name = base.rpartition(".")
         locate(target, getattr(importlib.import_module(module), name), key)
