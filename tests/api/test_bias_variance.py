@@ -14,6 +14,7 @@ from reglab.data.replicas import resampled
 RANDOM = np.random.default_rng(0)
 INPUTS = RANDOM.normal(size=(80, 3)).astype(np.float32)
 TARGETS = (INPUTS @ np.array([1.0, -1.0, 0.5]) + RANDOM.normal(size=80)).astype(np.float32)
+COUNTS = reglab.dataset(INPUTS, np.abs(TARGETS).round(), task="poisson")
 SHORT = {"replicas": 4, "epochs": 3, "batch_size": 16, "lr": 0.05}
 
 
@@ -58,6 +59,12 @@ def test_seeds_split_the_variance(data: reglab.DataSet) -> None:
     assert "Variance by source" in str(result)
 
 
+def test_settings_that_differ_in_no_number_stand_apart(data: reglab.DataSet) -> None:
+    short = {**SHORT, "epochs": 1}
+    result = reglab.bias_variance(network, data, [reglab.L2(0.1), reglab.L2(0.1, where="all")], **short)
+    assert len(numbers(result, "risk")) == 2
+
+
 def test_strengths_make_a_figure(data: reglab.DataSet) -> None:
     result = reglab.bias_variance(network, data, [[], *map(reglab.L2, (0.1, 0.3, 1.0))], **SHORT)
     figure = result.figure()
@@ -83,6 +90,8 @@ def test_samples_are_drawn_or_dealt_out(data: reglab.DataSet) -> None:
         ({"resample": "jackknife"}, "resample='jackknife' must be 'bootstrap' or 'disjoint'"),
         ({"seeds": 0}, "seeds=0 must be a number of seeds"),
         ({"level": 95}, "level=95 must be between 0 and 1"),
+        ({"level": "high"}, "level='high' must be between 0 and 1"),
+        ({"data": COUNTS}, "for squared error and cross-entropy .*, and the task is poisson"),
         ({"regularizers": []}, r"must be a list of settings, such as \[\[\], reglab.L2"),
         ({"regularizers": ["l2"]}, "a setting is a regularizer or a list of them"),
         ({"model": lambda: 3}, "must return a torch.nn.Module, and returned a int"),

@@ -93,6 +93,13 @@ def test_what_cannot_be_read_is_refused_by_name(churned: Trained, change: dict[s
         reglab.predictor(churned.run).predict(rows)
 
 
+def test_an_array_is_no_table_with_categories(churned: Trained) -> None:
+    """Its one-hot columns would be scaled as numbers."""
+    predictor = reglab.predictor(churned.run)
+    with pytest.raises(UserError, match=r"columns of a table, categories among them \(.*\): give a table"):
+        predictor.predict(np.zeros((2, *predictor.preprocessing.shape)))
+
+
 def test_a_run_without_the_file_is_served_by_its_data_while_they_are_the_same(
     churned: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,8 +6,11 @@ from types import SimpleNamespace
 import pytest
 
 import reglab.tracking.mlflow
+from reglab.analysis.grouping import candidates
+from reglab.analysis.trial import Trial
 from reglab.reports.collect import _command, collect, overrides, trial, versions
-from reglab.reports.sweep import report
+from reglab.reports.data_sets import by_data_set
+from reglab.reports.sweep import file_name, report
 
 
 @dataclass
@@ -167,3 +170,22 @@ def test_versions_name_what_is_installed():
 def test_a_recorded_command_is_shown_without_the_path_of_its_program(words, shown):
     assert shlex.split(_command(shlex.join(words))) == shown
     assert _command("") == ""
+
+
+def test_data_sets_whose_names_make_one_file_name_are_numbered() -> None:
+    runs = [
+        Record(str(number), params={"data.name": "table", "data.path": path})
+        for number, path in enumerate(["é.csv", "ü.csv"])
+    ]
+    assert list(by_data_set(runs)) == ["é.csv 1", "ü.csv 2"]
+    assert len({file_name("report.html", name) for name in by_data_set(runs)}) == 2
+
+
+def test_what_older_versions_recorded_otherwise_is_the_same_setting() -> None:
+    old, new = {"trust": "[]"}, {"init_seed": "null"}
+    runs = [
+        Trial(str(seed), "l2", "l2", 0.1, 1, seed, {"val/loss": 1.0}, params, "FINISHED")
+        for seed, params in enumerate((old, new))
+    ]
+    (both,), _ = candidates(runs, "val/loss")
+    assert (len(both.trials), both.missing) == (2, 0)

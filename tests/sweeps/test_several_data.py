@@ -4,6 +4,7 @@ import csv
 import shutil
 from collections.abc import Iterator
 from contextlib import chdir, redirect_stdout
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 
@@ -12,6 +13,8 @@ import pytest
 
 from reglab.analysis.per_example_file import read
 from reglab.cli.command import main
+from reglab.reports.collect import collect_by_data
+from reglab.reports.sweep import choose_each
 from sweeps.test_finish import HERE, Swept
 from training.job_case import SMALL, Case, close
 
@@ -67,6 +70,16 @@ def test_the_parts_are_those_of_the_runs_own_outputs(swept: Swept) -> None:
 def test_classes_have_three_losses(swept: Swept) -> None:
     (name,) = {run.data.params["data.name"] for run in swept.children} - {"sparse_regression"}
     assert {loss for loss, _ in rows(swept, name)} == {"cross-entropy", "Brier score", "error"}
+
+
+def test_a_data_set_without_results_costs_the_others_nothing(swept: Swept, tmp_path: Path) -> None:
+    found = collect_by_data(swept.case.uri, swept.parent.info.run_id)
+    assert [data.jobs for data in found.values()] == [3, 3]
+    wine = found["wine"]
+    found["wine"] = replace(wine, trials=tuple(replace(trial, status="FAILED") for trial in wine.trials))
+    choices, without = choose_each(found)
+    assert list(choices) == ["sparse_regression"]
+    assert without[0].startswith("wine: nothing to choose from")
 
 
 def test_a_command_about_one_run_names_the_choices(

@@ -8,7 +8,7 @@ from reglab.analysis.formatting import compact
 from reglab.analysis.trial import REPEATED, Candidate, Trial
 
 # Config keys that are no part of a setting: paths, tracking, the job's number, how rows are read.
-BOOKKEEPING = ("sweep.", "tracking.", "hydra.", "data.stream", "data.workers")
+BOOKKEEPING = ("sweep.", "tracking.", "hydra.", "trust", "data.stream", "data.workers")
 # Replicas repeat a setting as seeds do: they train on other rows, but are validated on the same
 # ones. So do seeds of the first weights.
 REPLICAS = ("data.replica", "init_seed")
@@ -69,7 +69,7 @@ def _repeats(trials: Group, by_block: bool) -> dict[str, set[tuple[str, ...]]]:
 
 
 def _repeat(trial: Trial) -> tuple[str, ...]:
-    return (*trial.repeat(), *(trial.params.get(key, "") for key in REPLICAS))
+    return (*trial.repeat(), *trial.within_split[1:])
 
 
 def _setting(params: Mapping[str, str]) -> dict[str, str]:

@@ -58,7 +58,8 @@ class Trial:
     @property
     def within_split(self) -> tuple[str, ...]:
         """What distinguishes this run from others of its setting and split: seed, replica."""
-        return str(self.seed), *(self.params.get(key, "") for key in ("data.replica", "init_seed"))
+        first_weights = self.params.get("init_seed", "")
+        return str(self.seed), self.params.get("data.replica", ""), "" if first_weights == "null" else first_weights
 
     @property
     def job(self) -> str:

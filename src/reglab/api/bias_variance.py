@@ -13,9 +13,10 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from torch import nn
 
+from reglab.analysis.bias_variance.predictions import TASKS
 from reglab.analysis.bias_variance.tradeoff import BiasVariance
 from reglab.analysis.bias_variance.tradeoff import bias_variance as decompose_settings
-from reglab.analysis.per_example_file import Examples
+from reglab.analysis.per_example_file import OUTPUTS, Examples
 from reglab.analysis.selection import select
 from reglab.analysis.trial import Trial
 from reglab.core.errors import UserError
@@ -129,6 +130,7 @@ def bias_variance(
         cocktail = Cocktail(copy.deepcopy(members), seed, data.task)
         jobs[number] = Experiment(copy.deepcopy(models[seed]), cocktail, samples[replica], recipe)
         trials[number] = _trial(number, name, cocktail, (replica, replicas, resample), seed, level)
+    trials = _told_apart(trials)
     for first in range(0, len(jobs), replicas * seeds):
         check_experiment(jobs[first])
     with tempfile.TemporaryDirectory() as folder:
@@ -168,13 +170,23 @@ def _check(model: object, data: object, replicas: object, resample: str, seeds: 
             "reglab.bias_variance takes a torch.nn.Module, or a function that makes one, and the data of "
             "reglab.dataset(...), in this order"
         )
+    if data.task not in TASKS:
+        raise UserError(
+            f"bias and variance are told apart for squared error and cross-entropy ({', '.join(TASKS)}), and the task "
+            f"is {data.task}"
+        )
+    if len(data.val) * data.outputs > OUTPUTS:
+        raise UserError(
+            f"the outputs of {len(data.val)} validation rows are more than {OUTPUTS} numbers: validate on fewer rows, "
+            "reglab.dataset(..., val_size=...)"
+        )
     if type(replicas) is not int or replicas < 2:
         raise UserError(f"replicas={replicas!r}: variance needs at least 2 training samples; 20 give useful intervals")
     if resample not in ("bootstrap", "disjoint"):
         raise UserError(f"resample={resample!r} must be 'bootstrap' or 'disjoint'")
     if type(seeds) is not int or seeds < 1:
         raise UserError(f"seeds={seeds!r} must be a number of seeds, 1 or more")
-    if not 0 < level < 1:
+    if not isinstance(level, float) or not 0 < level < 1:
         raise UserError(f"level={level!r} must be between 0 and 1")
 
 
@@ -212,6 +224,26 @@ def _trial(number: int, name: str, cocktail: Cocktail, sample: tuple[int, int, s
         status="FINISHED",
         directions=describe.directions(cocktail),
     )
+
+
+def _told_apart(trials: Mapping[int, Trial]) -> dict[int, Trial]:
+    """Return the trials, those of settings that differ in what is no number told apart by their place."""
+    by_setting: dict[object, set[int]] = {}
+    places = {number: number // _runs_of_a_setting(trials) for number in trials}
+    for number, trial in trials.items():
+        numbers = {key: value for key, value in trial.params.items() if key.startswith("regularizer.")}
+        by_setting.setdefault((trial.block, *sorted(numbers.items())), set()).add(places[number])
+    alike = {place for group in by_setting.values() if len(group) > 1 for place in group}
+    return {
+        number: replace(trial, params={**trial.params, "setting": str(places[number] + 1)})
+        if places[number] in alike
+        else trial
+        for number, trial in trials.items()
+    }
+
+
+def _runs_of_a_setting(trials: Mapping[int, Trial]) -> int:
+    return len({trial.within_split for trial in trials.values()})
 
 
 def _decomposed(examples: Mapping[int, Examples], trials: Mapping[int, Trial], task: str, level: float) -> BiasVariance:

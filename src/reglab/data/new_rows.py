@@ -161,8 +161,14 @@ def array_inputs(preprocessing: Preprocessing, values: Array, remarks: Remarks) 
         remarks: Are added to.
 
     Raises:
-        UserError: For another shape, and values that are no finite numbers.
+        UserError: For another shape, values that are no finite numbers or token ids, and where training
+            had a table with categories.
     """
+    if preprocessing.levels:
+        raise UserError(
+            f"the model takes columns of a table, categories among them ({', '.join(preprocessing.levels)}): give a "
+            "table with the columns of training, not an array"
+        )
     shape, width = preprocessing.row_shape, int(np.prod(preprocessing.row_shape, dtype=np.int64))
     made = width - preprocessing.noise
     shapes = [(made,)] if preprocessing.noise else [shape, (made,)]
@@ -174,6 +180,8 @@ def array_inputs(preprocessing: Preprocessing, values: Array, remarks: Remarks) 
     remarks.rows, remarks.noise = remarks.rows + len(values), preprocessing.noise
     flat = values.reshape(len(values), made)
     if preprocessing.tokens:
+        if not (np.isfinite(flat).all() and (flat == np.floor(flat)).all() and (flat >= 0).all()):
+            raise UserError("the new rows are token ids: whole numbers from 0")
         return np.asarray(flat.astype(np.int64)).reshape(-1, *shape)
     numbers = flat.astype(np.float64)
     fill = np.array(preprocessing.fill)

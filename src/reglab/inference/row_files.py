@@ -129,6 +129,10 @@ def array_reader(path: Path, read: Preprocessing) -> Reader:
 
 def _tables(path: Path, reading: Reading, whole: bool) -> Iterator[RawTable]:
     several = parquet_files(str(path)) if path.is_dir() or "*" in path.name else [path]
+    if whole and len(several) > 1:
+        raise UserError(
+            f"data.path={path} is {len(several)} files, and the rows of a query must be in one: give a single file"
+        )
     for each in several:
         if whole:
             yield whole_table(each, reading)

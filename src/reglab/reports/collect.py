@@ -84,9 +84,14 @@ def collect_by_data(uri: str, parent_id: str, rule: str | None = None) -> dict[s
     parts = by_data_set(select_attempts(read.sweep_runs(uri, parent_id)))
     if len(parts) < 2:
         return {name: _collect(uri, parent, records, rule) for name, records in (parts or {"": []}).items()}
-    tags = {key: value for key, value in parent.tags.items() if key != "reglab.jobs"}  # how many of each is not known
-    named = {name: replace(parent, name=f"{parent.name}, {name}", tags=tags) for name in parts}
-    return {name: _collect(uri, named[name], short_blocks(records), rule) for name, records in parts.items()}
+    absent = max(0, int(parent.tags.get("reglab.jobs") or 0) - sum(map(len, parts.values())))  # of any of them
+    tags = {key: value for key, value in parent.tags.items() if key != EARLIER_TEST_USES_TAG}  # of all together
+    found = {}
+    for name, records in parts.items():
+        jobs = {"reglab.jobs": str(len(records) + absent)} if "reglab.jobs" in tags else {}
+        named = replace(parent, name=f"{parent.name}, {name}", tags=tags | jobs)
+        found[name] = _collect(uri, named, short_blocks(records), rule)
+    return found
 
 
 def collect_experiment(uri: str, name: str, rule: str | None = None) -> SweepData:

@@ -1,5 +1,6 @@
 """Runs of a sweep by their data set: losses of different data do not compare."""
 
+import re
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import PurePath
@@ -21,13 +22,22 @@ def by_data_set(records: "Iterable[RunRecord]") -> "dict[str, list[RunRecord]]":
         next((PurePath(value).name for key, value in enumerate(each) if _tells(value, key, list(parts))), "data")
         for each in parts
     ]
-    distinct = [name if names.count(name) == 1 else f"{name} {place}" for place, name in enumerate(names, 1)]
+    files = [in_file_name(name) for name in names]
+    distinct = [
+        name if files.count(file) == 1 else f"{name} {place}"
+        for place, (name, file) in enumerate(zip(names, files, strict=True), 1)
+    ]
     return dict(zip(distinct, parts.values(), strict=True))
 
 
 def _tells(value: str, key: int, parts: "list[tuple[str, ...]]") -> bool:
     """Tell whether a data set's value under a key is one of its own."""
     return value not in ("", "null", "None") and [each[key] for each in parts].count(value) == 1
+
+
+def in_file_name(name: str) -> str:
+    """Return the name of a data set as a part of a file's name."""
+    return re.sub(r"[^A-Za-z0-9_.-]+", "-", name)
 
 
 def short_blocks(records: "list[RunRecord]") -> "list[RunRecord]":

@@ -1,10 +1,9 @@
 """Write the report of a sweep: collect, choose, render."""
 
-import re
 import shutil
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.table import Table
@@ -13,11 +12,13 @@ from reglab.analysis.bias_variance.tradeoff import BiasVariance, bias_variance, 
 from reglab.analysis.selection import Candidate, Choice
 from reglab.analysis.sweep_data import SweepData
 from reglab.analysis.verdict import Verdict, verdict
+from reglab.core.errors import UserError
 from reglab.core.markdown import plain
 from reglab.core.secrets import hide
 from reglab.reports.bias_variance import FILE, csv_text, sentences
 from reglab.reports.bias_variance import table as bias_variance_table
 from reglab.reports.collect import collect_by_data, collect_experiment
+from reglab.reports.data_sets import in_file_name
 from reglab.reports.html import page
 from reglab.reports.terminal import WIDE, constant_row, headings, row, table
 from reglab.reports.test_result import ResultOnTest, result_on_test
@@ -99,7 +100,7 @@ def _bias_variance(data: SweepData, choice: Choice) -> BiasVariance | None:
 def file_name(file: str, data_set: str) -> str:
     """Return the name of a file of a data set: ``report.html``, ``report-digits.html``."""
     stem, dot, ending = file.partition(".")
-    return f"{stem}-{re.sub(r'[^A-Za-z0-9_.-]+', '-', data_set)}{dot}{ending}" if data_set else file
+    return f"{stem}-{in_file_name(data_set)}{dot}{ending}" if data_set else file
 
 
 def _of_bias_variance(found: BiasVariance | None, path: Path) -> tuple[tuple[Path, ...], tuple[Table | str, ...]]:
@@ -131,7 +132,32 @@ def report(uri: str, parent_id: str, folder: Path, rule: str | None = None) -> l
         UserError: There is no such sweep or rule, or no run of it has a result.
     """
     found = collect_by_data(uri, parent_id, rule)
-    return [write(data, data.choose(), None, folder, name if len(found) > 1 else "") for name, data in found.items()]
+    choices, without = choose_each(found)
+    written = [
+        write(found[name], choice, None, folder, name if len(found) > 1 else "") for name, choice in choices.items()
+    ]
+    return [*written[:-1], replace(written[-1], more=(*written[-1].more, *without))]
+
+
+def choose_each(found: Mapping[str, SweepData]) -> tuple[dict[str, Choice], tuple[str, ...]]:
+    """Return the choice for each data set, and a sentence for each that has none.
+
+    Args:
+        found: Of a sweep, by data set.
+
+    Raises:
+        UserError: None of them has a result.
+    """
+    choices: dict[str, Choice] = {}
+    errors: dict[str, UserError] = {}
+    for name, data in found.items():
+        try:
+            choices[name] = data.choose()
+        except UserError as error:
+            errors[name] = error
+    if not choices:
+        raise next(iter(errors.values()))
+    return choices, tuple(f"{name}: {error}" for name, error in errors.items())
 
 
 def report_experiment(uri: str, name: str, folder: Path, rule: str | None = None) -> SweepReport:

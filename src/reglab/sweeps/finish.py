@@ -11,7 +11,7 @@ from rich.console import Console
 from reglab.analysis.selection import Choice, Trial
 from reglab.analysis.table_report import FILE
 from reglab.reports.collect import EARLIER_TEST_USES_TAG, RULE, RULE_TAG, read_tables
-from reglab.reports.sweep import SweepReport, collect_by_data, histogram_candidates, write
+from reglab.reports.sweep import SweepReport, choose_each, collect_by_data, histogram_candidates, write
 from reglab.reports.test_result import describe_runs
 from reglab.sweeps.register import register_choice, registered_name
 from reglab.tracking import RunTracker, TrackingSettings
@@ -39,8 +39,9 @@ def finish_sweep(config: DictConfig, parent: RunTracker) -> None:
         return
     found = collect_by_data(settings.uri, parent.run_id, _rule(config, settings.uri, parent.run_id))
     finished = []
-    for name, data in found.items():
-        choice = data.choose()
+    choices, without = choose_each(found)
+    for name, choice in choices.items():
+        data = found[name]
         uses, test = "", None
         if sweep.get("test", True):
             uses = _earlier_test_uses(settings.uri, parent.run_id, choice)
@@ -52,10 +53,12 @@ def finish_sweep(config: DictConfig, parent: RunTracker) -> None:
             weights=_histogram_weights(settings.uri, choice),
         )
         finished.append((uses, test, write(data, choice, test, parent.folder, name if len(found) > 1 else "")))
+    uses, test, last = finished[-1]
+    finished[-1] = uses, test, dataclasses.replace(last, more=(*last.more, *without))
     _record(parent, finished)
     show(settings.uri, *(report for _, _, report in finished))
     if wanted := registered_name(sweep, settings.backend):
-        for name, (_, _, report) in zip(found, finished, strict=True):
+        for name, (_, _, report) in zip(choices, finished, strict=True):
             its_name = wanted.of(name if len(found) > 1 else "")
             register_choice(report.choice.chosen.trials[0].run_id, its_name, settings.uri)
 

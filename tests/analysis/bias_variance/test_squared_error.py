@@ -7,6 +7,7 @@ import pytest
 
 from reglab.analysis.bias_variance.pairs import Floats, clusters, pair_means, restricted, varying
 from reglab.analysis.bias_variance.squared_error import squared_error
+from reglab.core.errors import UserError
 
 RANDOM = np.random.default_rng(0)
 
@@ -94,7 +95,7 @@ def test_pairs_of_three_factors_share_what_a_loop_says() -> None:
 
 
 def test_runs_that_all_share_something_have_no_variance() -> None:
-    with pytest.raises(ValueError, match="every pair of runs shares"):
+    with pytest.raises(UserError, match="every two of the runs that are there share"):
         squared_error(RANDOM.normal(size=(3, 2, 1)), np.zeros((2, 1)), {"sample": np.zeros(3, dtype=np.int64)})
 
 

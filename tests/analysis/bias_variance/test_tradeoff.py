@@ -1,5 +1,6 @@
 """Bias and variance of a sweep's settings: from examples of runs, as the report has them."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -149,3 +150,47 @@ def test_one_training_sample_has_no_variance() -> None:
     one = replace(candidate, trials=candidate.trials[:1])
     with pytest.raises(UserError, match=r"one training sample, and variance needs several: data\.replicas=20"):
         predictions(one, results, "regression")
+
+
+def lost(keep: object) -> tuple[Choice, dict[str, Examples]]:
+    """Return a setting of 3 samples by 3 seeds, of which some runs are missing."""
+    results, trials = {}, []
+    for sample, seed in itertools.product(range(3), repeat=2):
+        if keep(sample, seed):  # type: ignore[operator]
+            run = f"{sample} {seed}"
+            results[run] = regression(0.0)
+            params = {"data.replicas": "3", "data.replica": str(sample)}
+            loss = {"val/loss": float(results[run].val_loss.mean())}
+            trials.append(Trial(run, "none", "none", None, 1, seed, loss, params, "FINISHED"))
+    return select(trials), results
+
+
+@pytest.mark.parametrize(
+    "keep",
+    [
+        lambda sample, seed: seed == 0 or sample == 0,
+        lambda sample, seed: sample == 0 or (sample, seed) in {(1, 1), (2, 2)},
+    ],
+)
+def test_runs_that_are_missing_cost_intervals_and_no_more(keep: object) -> None:
+    ((_, parts),) = found(*lost(keep)).settings
+    numbers = parts.main.numbers
+    assert numbers["bias2"].value + numbers["variance"].value + numbers["noise"].value == pytest.approx(
+        numbers["sum"].value
+    )
+
+
+def test_runs_that_all_share_something_are_left_out_with_the_reason() -> None:
+    parts = found(*lost(lambda sample, seed: sample == 0 or (seed == 0 and sample == 1)))
+    assert not parts.settings or np.isnan(parts.settings[0][1].main.numbers["risk"].low)
+
+
+def test_settings_on_other_samples_are_not_compared() -> None:
+    choice, results = sweep([0.0, 0.3])
+    strong = choice.candidates[1]
+    moved = [replace(trial, params={**trial.params, "data.resample": "bootstrap"}) for trial in strong.trials]
+    parts = found(replace(choice, candidates=(choice.candidates[0], replace(strong, trials=tuple(moved)))), results)
+    assert not parts.tradeoffs
+    assert "not trained on the same samples" in parts.left_out[0]
+    assert "bootstrap" in parts.scope
+    assert "disjoint" in parts.scope

@@ -25,6 +25,7 @@ MAIN = {
     "multilabel": "cross-entropy",
 }
 _SOURCE = "source "
+_HALVED = 4  # training samples, of which a half still has a variance
 _POSITIVE = frozenset({RISK, SUM, VARIANCE, NOISE})
 
 
@@ -94,8 +95,9 @@ def decompose(answers: Predictions, level: float = 0.95) -> Decomposition:
     if answers.task == "regression":
         return Decomposition(main, (), replicas, runs, rows)
     log_probabilities, classes = answers.log_probabilities()
-    half = _variance_from_halves(log_probabilities, factors, weights)
-    main = replace(main, numbers={**main.numbers, HALF: Number(half)})
+    if replicas >= _HALVED:
+        half = _variance_from_halves(log_probabilities, factors, weights)
+        main = replace(main, numbers={**main.numbers, HALF: Number(half)})
     count = log_probabilities.shape[-1]
     scale = math.sqrt(count) if count > 2 else 1.0  # of several classes the score is a sum
     probabilities = scale * np.exp(log_probabilities).reshape(runs, rows, -1)

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtrit
 
-from reglab.analysis.bias_variance.pairs import Factors, Floats, clusters
+from reglab.analysis.bias_variance.pairs import Factors, Floats, Integers, clusters
+from reglab.core.errors import UserError
 
 _FEWEST = 3  # levels of a factor, without one of which a statistic of pairs can still be computed
 
@@ -78,13 +79,26 @@ def numbers(
     parts = {name: [_over_rows(each, weights)] for name, each in estimates.rows.items()}
     for levels in clusters(factors).values():
         count = int(levels.max()) + 1
-        if count < _FEWEST:
-            return {name: Number(value) for name, value in values.items()}
-        left = [estimates.of(levels != out) for out in range(count)]
+        left = _left_out(estimates, levels) if count >= _FEWEST else []
         for name in values:
+            if not left or any(name not in each for each in left):  # few levels, or runs that are missing
+                parts[name] = []
+            if not parts[name]:
+                continue
             without = np.array([np.average(each[name], weights=weights) for each in left])
             parts[name].append(((count - 1) * float(without.var()), count - 1))
-    return {name: _interval(value, parts[name], level, name in positive) for name, value in values.items()}
+    return {
+        name: _interval(value, parts[name], level, name in positive) if parts[name] else Number(value)
+        for name, value in values.items()
+    }
+
+
+def _left_out(estimates: Estimates, levels: Integers) -> list[Mapping[str, Floats]]:
+    """Return the estimates without each level; none where one cannot be made."""
+    try:
+        return [estimates.of(levels != out) for out in range(int(levels.max()) + 1)]
+    except UserError:
+        return []
 
 
 def _over_rows(values: Floats, weights: Floats | None) -> tuple[float, int]:
@@ -98,7 +112,7 @@ def _interval(value: float, parts: list[tuple[float, int]], level: float, positi
     total = sum(part for part, _ in parts)
     if total == 0:
         return Number(value, value, value)
-    freedom = total**2 / sum(part**2 / degrees for part, degrees in parts)
+    freedom = 1 / sum((part / total) ** 2 / degrees for part, degrees in parts)
     half = float(stdtrit(freedom, 0.5 + level / 2)) * math.sqrt(total)
     if positive and value > 0:
         factor = math.exp(half / value) if half / value < 700 else math.inf

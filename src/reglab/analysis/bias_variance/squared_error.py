@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from reglab.analysis.bias_variance.pairs import Factors, Floats, pair_means
+from reglab.core.errors import UserError
 
 INTERACTIONS = "interactions"
 
@@ -46,7 +47,7 @@ def squared_error(
         expected: ``[rows, columns]``, the targets without noise.
 
     Raises:
-        ValueError: All pairs of runs share something.
+        UserError: All pairs of runs share something.
 
     Source:
         Geman, Bienenstock, Doursat (1992), Neural networks and the bias/variance dilemma.
@@ -54,7 +55,9 @@ def squared_error(
     products = pair_means(predictions, factors)
     apart = products.get(frozenset())
     if apart is None:
-        raise ValueError("every pair of runs shares a training sample or a seed")
+        raise UserError(
+            "every two of the runs that are there share a training sample or a seed: run what is left of the sweep"
+        )
     mean, second = predictions.mean(0), (predictions**2).mean(0)
     true = targets if expected is None else expected
     variance = second - apart

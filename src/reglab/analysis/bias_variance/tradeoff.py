@@ -3,6 +3,8 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from reglab.analysis.bias_variance.decompose import (
     BIAS,
     BIAS_NOISE,
@@ -33,8 +35,8 @@ class Tradeoff:
         best: The setting.
         against: What it is compared with.
         differences: Of ``risk``, ``variance`` and bias, below 0 where ``best`` has less.
-        inside: Whether the setting is neither the weakest nor the strongest of its block; None of a
-            block of one.
+        inside: Whether the setting is neither the weakest nor the strongest of its block; None where
+            that has one setting, or several numbers are swept.
     """
 
     best: Candidate
@@ -51,7 +53,7 @@ class BiasVariance:
         settings: Each with its parts, in the order of the sweep.
         tradeoffs: One for each regularizer, where they can be compared.
         left_out: Why settings have no decomposition, a sentence each.
-        resample: How training samples were drawn: ``bootstrap`` or ``disjoint``.
+        resample: How training samples were drawn: ``bootstrap``, ``disjoint``, or both.
         level: Of the intervals.
     """
 
@@ -69,6 +71,8 @@ class BiasVariance:
     @property
     def scope(self) -> str:
         """What the variance speaks of, in a sentence."""
+        if self.resample not in ("bootstrap", "disjoint"):
+            return "Variance over bootstrap samples of one training part, or over disjoint ones: see each setting."
         if self.resample == "disjoint":
             return "Variance over disjoint training samples: what another sample of that size would change."
         return (
@@ -103,13 +107,14 @@ def bias_variance(choice: Choice, read: Reader, task: str, level: float = 0.95) 
         except UserError as error:
             left_out.append(str(error))
     found = {candidate.label: parts for candidate, parts in settings}
-    tradeoffs = [
-        each
+    traded = [
+        _tradeoff([c for c, _ in settings if c.block == block], choice.baseline, found, read, task, level)
         for block in dict.fromkeys(candidate.block for candidate, _ in settings)
-        if (each := _tradeoff([c for c, _ in settings if c.block == block], choice.baseline, found, read, task, level))
     ]
+    tradeoffs = [each for each in traded if isinstance(each, Tradeoff)]
+    left_out += [each for each in traded if isinstance(each, str)]
     params = [trial.params for candidate in choice.candidates for trial in candidate.trials]
-    resample = next((each[RESAMPLE] for each in params if RESAMPLE in each), "bootstrap")
+    resample = " and ".join(sorted({each[RESAMPLE] for each in params if RESAMPLE in each})) or "bootstrap"
     return BiasVariance(tuple(settings), tuple(tradeoffs), tuple(dict.fromkeys(left_out)), resample, level)
 
 
@@ -124,17 +129,25 @@ def _tradeoff(
     read: Reader,
     task: str,
     level: float,
-) -> Tradeoff | None:
+) -> Tradeoff | str | None:
+    """Return what the block's best setting trades, or why that is not known; None without a baseline."""
     if baseline is None or baseline.label not in found or block[0].regularizer == baseline.regularizer:
         return None
     best = min(block, key=lambda c: found[c.label].main.numbers[RISK].value)
     one, other = _answers(best, read, task), _answers(baseline, read, task)
-    if one.levels != other.levels or not (one.index == other.index).all():
-        return None  # the runs cannot be paired
+    same = all(_drawn(best, key) == _drawn(baseline, key) for key in ("data.replicas", RESAMPLE))
+    if not same or one.levels != other.levels or not np.array_equal(one.index, other.index):
+        return f"{best.label} is not compared with {baseline.label}: they were not trained on the same samples."
     differences = numbers(estimates_of(one).minus(estimates_of(other)), one.factors, one.weights, level)
     kept = {key: differences[key] for key in (RISK, VARIANCE, BIAS, BIAS_NOISE) if key in differences}
-    inside = None if len(block) == 1 else best is not block[0] and best is not block[-1]
+    strengths = sorted({c.strength for c in block if c.strength is not None})
+    one_number = len(strengths) == len(block) > 1
+    inside = best.strength not in (strengths[0], strengths[-1]) if one_number else None
     return Tradeoff(best, baseline, kept, inside)
+
+
+def _drawn(candidate: Candidate, key: str) -> set[str]:
+    return {trial.params.get(key, "") for trial in candidate.trials}
 
 
 def bias_name(parts: Parts) -> str:
