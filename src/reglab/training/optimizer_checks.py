@@ -62,7 +62,7 @@ def check_steps(optimizer: Optimizer, arguments: Mapping[str, Any]) -> None:
     """Raise UserError for an optimizer of another package that cannot be trained by.
 
     It is tried on two small weights: whether it steps by their gradients, whether what it keeps can
-    be read from a checkpoint, and whether it then goes on with the same bits.
+    be read from a checkpoint, and whether it then continues with the same bits.
 
     Args:
         optimizer: Of the model; it is not changed.
