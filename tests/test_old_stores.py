@@ -41,6 +41,7 @@ NEW_PARAMS = {
     "sweep.rule",
     "sweep.register",
     "trainer.polish_steps",
+    "init_seed",
     "regularizer.ema.warmup",
 }
 GONE_PARAMS = {"measure.resamples"}

@@ -183,7 +183,7 @@ def test_jobs_whose_data_changed_run_again_and_the_old_results_count_no_more(swe
     assert old.data.tags["reglab.superseded"] == "the data changed"
     assert not {"reglab.superseded"} & {*kept.data.tags, *new.data.tags}
     digests = [run.data.tags["reglab.data_digest"][:16] for run in (kept, old, new)]
-    page = (sweep.folder / "report.html").read_text()
+    page = "".join((sweep.folder / f"report-{name}.csv.html").read_text() for name in "ab")
     assert [digest in page for digest in digests] == [True, False, True]
     assert "2 of 2 jobs are finished" in sweep(*words, "sweep.report=false")[1]
 
