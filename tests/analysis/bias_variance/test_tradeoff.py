@@ -180,11 +180,6 @@ def test_runs_that_are_missing_cost_intervals_and_no_more(keep: object) -> None:
     )
 
 
-def test_runs_that_all_share_something_are_left_out_with_the_reason() -> None:
-    parts = found(*lost(lambda sample, seed: sample == 0 or (seed == 0 and sample == 1)))
-    assert not parts.settings or np.isnan(parts.settings[0][1].main.numbers["risk"].low)
-
-
 def test_settings_on_other_samples_are_not_compared() -> None:
     choice, results = sweep([0.0, 0.3])
     strong = choice.candidates[1]
