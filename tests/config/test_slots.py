@@ -16,6 +16,7 @@ from reglab.config import trust
 from reglab.config.hydra_node import SLOTS, VARIABLES, check_hydra
 from reglab.config.instantiate import BUILT_IN, locate
 from reglab.core.errors import UserError
+from reglab.measures import Measure
 from reglab.regularizers import Regularizer
 
 BASES = {
@@ -24,7 +25,7 @@ BASES = {
     "optimizer": Optimizer,
     "scheduler": LRScheduler,
     "loss": nn.Module,
-    "measure": Metric,
+    "measure": Measure,
 }
 OURS = {
     "model": {"CNN", "EachDocument", "Linear", "MLP", "Timm", "Transformers"},
@@ -36,7 +37,7 @@ OURS = {
     "optimizer": {"Lion", "Muon", "ScheduleFree"},
     "scheduler": {"WarmupDecay"},
     "loss": set(),
-    "measure": set(),
+    "measure": {"Gap", "Memorization", "Weights"},
 }
 TORCHS = ("torch.nn.modules", "torch.optim", "torchmetrics.classification", "torchmetrics.regression")
 

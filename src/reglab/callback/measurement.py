@@ -61,9 +61,11 @@ class LoaderMeasurement(Measurement):
             rows = self._sides.gap_rows(asked)
         super().__init__(rows, settings, trainer.world_size)
 
-    def gap(self, model: nn.Module | LocalParameters, cocktail: Cocktail) -> dict[str, Tensor]:
+    def gap(
+        self, model: nn.Module | LocalParameters, cocktail: Cocktail, epoch: int = 1, last: bool = True
+    ) -> dict[str, Tensor]:
         if self.missing or self.rows is not None:
-            return super().gap(model, cocktail)
+            return super().gap(model, cocktail, epoch, last)
         parameters = as_local_parameters(model)
         parameters.reshard()
         with cocktail.evaluating(parameters.hook_target):
@@ -83,11 +85,13 @@ class LoaderMeasurement(Measurement):
             return None
         return self._sides.examples_of_batches(self._batch_evaluations, self._asked, dtype)
 
-    def all(self, trainer: pl.Trainer, parameters: LocalParameters, cocktail: Cocktail) -> dict[str, Tensor]:
-        """Return the gap, if there is one to measure, and the weight statistics."""
+    def both(
+        self, trainer: pl.Trainer, parameters: LocalParameters, cocktail: Cocktail, epoch: int = 1, last: bool = True
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Return the gap, if there is one to measure, and what the other measures say."""
         with validating(trainer), trainer.precision_plugin.val_step_context():
-            gap = self.gap(parameters, cocktail)
-        return gap | self.weights(parameters, cocktail)
+            gap = self.gap(parameters, cocktail, epoch, last)
+        return gap, self.weights(parameters, cocktail, epoch, last)
 
 
 class Loaders(NamedTuple):

@@ -253,7 +253,8 @@ class Regularize(pl.Callback):
     def _record(self, trainer: pl.Trainer, module: pl.LightningModule, epoch: int) -> None:
         if self._measurement is None:
             return
-        measured = self._measurement.all(trainer, self._prepare(module), self.cocktail)
+        gap, others = self._measurement.both(trainer, self._prepare(module), self.cocktail)
+        measured = gap | others
         self.metrics = to_floats(measured | self._terms())
         self.history.append({"epoch": float(epoch), **self.metrics})
         if epoch == 0:

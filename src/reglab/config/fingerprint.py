@@ -15,6 +15,7 @@ _IGNORED_TRAINER_KEYS = (
 )
 # Keys of ``measure`` in older configs; ignored where they are read.
 REMOVED_KEYS = {"resamples": 400}
+_FIRST_MEASURES = {"gap", "weights", "memorization"}  # when there were no others
 READ_IMAGES = ("CNN", "Timm", "Transformers")  # of the models of reglab
 _ORIGINAL_DEFAULTS = {
     "accumulate_grad_batches": 1,
@@ -83,8 +84,17 @@ def computed_part(config: Mapping[str, Any], trail: str | None = None) -> dict[s
     # As it was before scores could be asked for, and while there was a bootstrap.
     if "measure" in job:
         measure = {key: value for key, value in job["measure"].items() if key != "scores" or value}
+        if {name for name, value in measure.items() if isinstance(value, Mapping)} == _FIRST_MEASURES:
+            measure = {key: value for key, value in measure.items() if not _is_first_measure(key, value)}
         job["measure"] = REMOVED_KEYS | measure
     return job
+
+
+def _is_first_measure(name: str, node: Any) -> bool:
+    """Return whether a node of ``measure`` is one that was always taken, as it was."""
+    if name not in _FIRST_MEASURES or not isinstance(node, Mapping):
+        return False
+    return not any(value is not None for key, value in node.items() if key != "_target_")
 
 
 def hash_config(value: Any) -> str:

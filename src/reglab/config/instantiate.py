@@ -28,7 +28,7 @@ BUILT_IN = {
     "optimizer": ("torch.optim", "reglab.optimizers"),
     "scheduler": ("torch.optim.lr_scheduler", "torch.optim.swa_utils", "reglab.optimizers.schedules"),
     "loss": ("torch.nn.modules.loss",),
-    "measure": ("torchmetrics.classification", "torchmetrics.regression"),
+    "measure": ("reglab.measures", "torchmetrics.classification", "torchmetrics.regression"),
 }
 
 

@@ -9,13 +9,12 @@ import torch
 
 from reglab.analysis.formatting import plural
 from reglab.config.fingerprint import REMOVED_KEYS
-from reglab.config.instantiate import construct
 from reglab.core.errors import UserError
 from reglab.data.queries import queries_from
 from reglab.inference.find import chosen_run, record_of
 from reglab.inference.judged_rows import judged_rows
 from reglab.inference.predictor import Predictor
-from reglab.measures import MeasureSettings, one_part, side, to_floats
+from reglab.measures import measure_settings, one_part, side, to_floats
 from reglab.measures.evaluate import evaluation_of
 from reglab.tasks.positions import IGNORED
 from reglab.training.describe import resolved
@@ -75,7 +74,7 @@ def other_rows(
     if not known:
         raise UserError(f"data.path={path} has no row whose target the model knows: use reglab predict")
     recorded = resolved(config, "measure") or {}
-    settings = construct(MeasureSettings, {k: v for k, v in recorded.items() if k not in REMOVED_KEYS}, "measure")
+    settings = measure_settings({k: v for k, v in recorded.items() if k not in REMOVED_KEYS})
     task, scale = predictor.task, predictor.preprocessing.target_scale
     answered, wanted = torch.cat(outputs), torch.cat(targets)
     if queries:

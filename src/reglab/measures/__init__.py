@@ -1,9 +1,13 @@
 """Measures: the audited gap and weight statistics, as pure functions of tensors."""
 
+from reglab.measures.configured import measure_settings
+from reglab.measures.defaults import Gap, Memorization, Weights, default_measures
 from reglab.measures.evaluate import Evaluation, evaluate
 from reglab.measures.gap import gap, gap_of_means, gap_of_points, one_part
 from reglab.measures.losses import example_losses
+from reglab.measures.measure import Measure, Measured
 from reglab.measures.numbers import table, to_floats
+from reglab.measures.of_models import OfModels, measured
 from reglab.measures.probe import probe_rows, probe_size
 from reglab.measures.scores import score_name
 from reglab.measures.settings import MeasureSettings
@@ -12,13 +16,22 @@ from reglab.measures.weights import weight_statistics
 
 __all__ = [
     "Evaluation",
+    "Gap",
+    "Measure",
     "MeasureSettings",
+    "Measured",
+    "Memorization",
+    "OfModels",
     "Side",
+    "Weights",
+    "default_measures",
     "evaluate",
     "example_losses",
     "gap",
     "gap_of_means",
     "gap_of_points",
+    "measure_settings",
+    "measured",
     "one_part",
     "probe_rows",
     "probe_size",

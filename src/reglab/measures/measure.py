@@ -13,7 +13,7 @@ from reglab.tasks import Task
 
 Part = Literal["train", "val"]
 """``train`` is the probe: the training rows that gaps are measured on."""
-Need = Literal["examples", "weights", "whole weights", "function"]
+Need = Literal["examples", "outputs", "weights", "whole weights", "function"]
 
 
 class Measured(Protocol):
@@ -129,23 +129,25 @@ class Measure:
     a measure: what it changes of ``of`` is an error.
 
     Args:
-        every: Epochs between two measurements, a multiple of ``measure.every``; the last epoch is
-            always among them. ``end``: after the last epoch alone.
+        every: Epochs between two measurements, a multiple of ``measure.every``, which None stands
+            for; the last epoch is always among them. ``end``: once, of the weights that the run
+            stands for.
 
     Raises:
         UserError: For another ``every``.
     """
 
     needs: ClassVar[frozenset[Need]] = frozenset()
-    """What it asks of ``Measured``: ``examples`` (``side``), ``weights``, ``whole weights``,
-    ``function`` (``outputs`` and ``losses`` at parameters of its own choice).
+    """What it asks of ``Measured``: ``examples`` (``side``), its outputs and targets too
+    (``outputs``), ``weights``, ``whole weights``, ``function`` (``outputs`` and ``losses`` at
+    parameters of its own choice).
     """
     charts: ClassVar[tuple[str, ...]] = ()
     """Which of its numbers are worth a chart, as patterns of their names."""
 
-    def __init__(self, every: int | Literal["end"] = 1) -> None:
-        if every != "end" and (not isinstance(every, int) or isinstance(every, bool) or every < 1):
-            raise UserError(f"every={every} must be an integer >= 1, or end")
+    def __init__(self, every: int | Literal["end"] | None = None) -> None:
+        if every not in ("end", None) and (not isinstance(every, int) or isinstance(every, bool) or every < 1):
+            raise UserError(f"every={every} must be an integer >= 1, end, or null for measure.every")
         self.every = every
 
     def measure(self, of: Measured, state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -170,11 +172,17 @@ class Measure:
     def check(self, task: Task) -> None:
         """Raise UserError, naming the setting to change, where a task's data cannot be measured."""
 
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self) and vars(other) == vars(self)
+
+    def __hash__(self) -> int:
+        return hash((type(self), repr(sorted(vars(self).items(), key=lambda item: item[0]))))
+
     def due(self, epoch: int, last: bool) -> bool:
-        """Return whether it is measured after an epoch.
+        """Return whether it is measured after an epoch, one that is measured at all.
 
         Args:
             epoch: Counted from 1; 0 is the untrained model.
             last: It is the last epoch.
         """
-        return last or (self.every != "end" and epoch % self.every == 0)
+        return self.every is None or (isinstance(self.every, int) and (last or epoch % self.every == 0))

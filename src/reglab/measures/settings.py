@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 from reglab.core.errors import UserError, nearest
 from reglab.core.metric_direction import LOWER, SCORES, WEIGHTED
+from reglab.measures.defaults import Gap, default_measures
+from reglab.measures.measure import Measure, Need
 from reglab.measures.own_scores import AnyScore, OwnScore, own_score
 from reglab.tasks import Task, task_named, task_names
 
@@ -12,7 +14,11 @@ from reglab.tasks import Task, task_named, task_names
 @dataclass(frozen=True)
 class MeasureSettings:
     """What is measured, how often and how finely; each option is explained in
-    ``conf/measure/default.yaml``.
+    ``conf/train.yaml``.
+
+    Args:
+        measures: What is measured, by name; None: ``reglab.measures.default_measures()``. The gap,
+            by which a run is judged, is always among them.
 
     Raises:
         UserError: For a value outside its range.
@@ -26,6 +32,7 @@ class MeasureSettings:
     test: bool = False
     monitor: str = "val/loss"
     scores: Sequence[AnyScore] = ()
+    measures: Mapping[str, Measure] | Sequence[tuple[str, Measure]] | None = None
 
     def __post_init__(self) -> None:
         _integer("every", self.every, 1)
@@ -53,6 +60,33 @@ class MeasureSettings:
         for score in given:
             if isinstance(score, str) and score.rpartition("/")[2] not in SCORES and not score.endswith("/loss"):
                 raise UserError(f"measure.scores={score} is no score; {nearest(score, SCORES)}")
+
+        object.__setattr__(self, "measures", _taken(self.measures, self.every))
+
+    @property
+    def named(self) -> dict[str, Measure]:
+        """The measures by name."""
+        return dict(self.measures or ())
+
+    @property
+    def by_epoch(self) -> dict[str, Measure]:
+        """The measures that are taken after epochs, the last one included."""
+        return {name: each for name, each in self.named.items() if each.every != "end"}
+
+    @property
+    def at_end(self) -> dict[str, Measure]:
+        """The measures that are taken once, of the weights that the run stands for."""
+        return {name: each for name, each in self.named.items() if each.every == "end"}
+
+    def check_needs(self, missing: Mapping[Need, str]) -> None:
+        """Raise UserError where a measure needs what there is not.
+
+        Args:
+            missing: What there is not, and why, with the way out.
+        """
+        for name, each in self.named.items():
+            for need in sorted(each.needs & missing.keys()):
+                raise UserError(f"measure={name} needs {_NEEDS[need]}, and {missing[need]}; or leave {name} out")
 
     @property
     def wanted(self) -> tuple[AnyScore, ...]:
@@ -90,11 +124,49 @@ class MeasureSettings:
                 raise UserError(
                     f"measure.scores={name} is a score of {tasks}, and the task is {task.name}: leave it out"
                 )
+        for name, each in self.named.items():
+            try:
+                each.check(task)
+            except UserError as error:
+                raise UserError(f"measure={name}: {error}") from None
         if self.monitor not in valid:
             raise UserError(
                 f"measure.monitor={self.monitor} is not measured in a {task.name} task"
                 f"{'' if weighted else ' whose rows all count alike'}; {nearest(self.monitor, valid)}"
             )
+
+
+_NEEDS: dict[Need, str] = {
+    "examples": "a loss of each row",
+    "outputs": "the outputs and targets of each row",
+    "weights": "weights",
+    "whole weights": "whole weights",
+    "function": "the loss as a function of all weights",
+}
+
+
+def _taken(
+    given: Mapping[str, Measure] | Sequence[tuple[str, Measure]] | None, every: int
+) -> tuple[tuple[str, Measure], ...]:
+    """Return the measures with their names; the default ones for None."""
+    measures = default_measures() if given is None else given
+    if isinstance(measures, tuple):  # as it is kept here
+        measures = dict(measures)
+    if not isinstance(measures, Mapping) or not all(isinstance(each, Measure) for each in measures.values()):
+        raise UserError(f"measures={measures} must be a mapping of names to reglab.measures.Measure")
+    if not any(isinstance(each, Gap) for each in measures.values()):
+        names = ",".join(["gap", *measures])
+        raise UserError(
+            f"measure=[{','.join(measures)}] leaves out the gap, which checkpoints, early stopping and the choice of a "
+            f"sweep go by: measure=[{names}], perhaps with a larger measure.every"
+        )
+    for name, each in measures.items():
+        if isinstance(each.every, int) and each.every % every:
+            raise UserError(
+                f"measure.{name}.every={each.every} must be a multiple of measure.every={every}, or end: no other "
+                "epoch is measured"
+            )
+    return tuple(measures.items())
 
 
 def monitored(task: Task | str, weighted: bool) -> list[str]:

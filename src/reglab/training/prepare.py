@@ -12,12 +12,11 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from reglab import data, models
-from reglab.config.instantiate import construct
 from reglab.config.job_request import JobRequest, without_request
 from reglab.config.unforeseen import value_errors_as_user_errors
 from reglab.core import secrets
 from reglab.data import DataSet
-from reglab.measures import MeasureSettings
+from reglab.measures import MeasureSettings, measure_settings
 from reglab.tasks import task_named
 from reglab.tracking import RunSpec, TrackingSettings
 from reglab.tracking.dataset import DataSetLike
@@ -207,7 +206,7 @@ def build_experiment(
         cocktail,
         loaded,
         recipe,
-        construct(MeasureSettings, job["measure"], "measure"),
+        measure_settings(job["measure"]),
         trainer,
         {
             "config": recorded,

@@ -121,7 +121,7 @@ class Recorder(pl.Callback):
 
     def _record(self, trainer: pl.Trainer, epoch: int) -> None:
         module = self.module
-        gap, weights = module.measure()
+        gap, weights = module.measure(epoch, epoch == trainer.max_epochs)
         names, values = table(gap | weights | module.mean_terms())
         names = [sys.intern(name) for name in names]  # a checkpoint then holds each once
         metrics = self._metrics({row: dict(zip(names, values[row], strict=True)) for row in module.alive()}, epoch)

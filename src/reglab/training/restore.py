@@ -11,12 +11,11 @@ from torch import Tensor, nn
 
 from reglab import data, models
 from reglab.config.fingerprint import REMOVED_KEYS
-from reglab.config.instantiate import construct
 from reglab.config.lightning_loop import uses_lightning_loop
 from reglab.config.unforeseen import value_errors_as_user_errors
 from reglab.core import secrets
 from reglab.core.errors import UserError, nearest
-from reglab.measures import MeasureSettings
+from reglab.measures import measure_settings
 from reglab.regularizers import Cocktail
 from reglab.regularizers.select import selected
 from reglab.tracking.folder import IDENTITY, read_identity
@@ -171,7 +170,7 @@ def test_part(restored: Restored, record: "RunRecord") -> dict[str, float]:
     loaded = with_loss(loaded, loss_of(node), restored.model, loaded.batch_size or batch)
     recorded = resolved(restored.description["config"], "measure") or {}
     kept = {key: value for key, value in recorded.items() if key not in REMOVED_KEYS}
-    return test_metrics(restored.model, restored.cocktail, loaded, construct(MeasureSettings, kept, "measure"))
+    return test_metrics(restored.model, restored.cocktail, loaded, measure_settings(kept))
 
 
 def check_same_data(digest: str, record: "RunRecord") -> None:

@@ -218,17 +218,21 @@ class Solo(Shardable):
         self.measurement = Measurement(gap_rows(data, settings, self.device, dtype), settings, self.trainer.world_size)
         self.measurement.begin(self.local_parameters, state)
 
-    def measure(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        return self.measure_gap(), self.measure_weights()
+    def measure(self, epoch: int = 1, last: bool = True) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        return self.measure_gap(epoch, last), self.measure_weights(epoch, last)
 
-    def measure_gap(self) -> dict[str, Tensor]:
-        """Return the gap of the weights as they are."""
+    def measure_gap(self, epoch: int = 1, last: bool = True) -> dict[str, Tensor]:
+        """Return the gap of the weights as they are, and what else is measured of examples."""
         with self.trainer.precision_plugin.val_step_context():
-            return self.measurement.gap(self.local_parameters, self.cocktail)
+            return self.measurement.gap(self.local_parameters, self.cocktail, epoch, last)
 
-    def measure_weights(self) -> dict[str, Tensor]:
-        """Return the statistics of the weights as they are."""
-        return self.measurement.weights(self.local_parameters, self.cocktail)
+    def measure_weights(self, epoch: int = 1, last: bool = True) -> dict[str, Tensor]:
+        """Return the statistics of the weights as they are, and all others."""
+        return self.measurement.weights(self.local_parameters, self.cocktail, epoch, last)
+
+    def measure_end(self) -> dict[str, Tensor]:
+        """Return what is measured once, of the weights as they are."""
+        return self.measurement.at_end(self.local_parameters, self.cocktail)
 
     def measured_state(self, row: int) -> dict[str, Any]:
         return self.measurement.state(self.local_parameters)

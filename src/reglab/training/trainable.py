@@ -48,8 +48,14 @@ class Trainable(Protocol):
             state: Of a resumed measurement, or None.
         """
 
-    def measure(self) -> tuple[Tensors, Tensors]:
-        """Return what is measured of the gap and of the weights: 0-dim tensors, or [rows]."""
+    def measure(self, epoch: int = 1, last: bool = True) -> tuple[Tensors, Tensors]:
+        """Return what is measured of examples, the gap above all, and what else: 0-dim tensors, or
+        [rows].
+
+        Args:
+            epoch: Counted from 1; 0 is the untrained model.
+            last: It is the last one, as far as is known.
+        """
 
     def measured_state(self, row: int) -> dict[str, Any]:
         """Return what measuring a row resumes from, in the form of a job that trains alone."""

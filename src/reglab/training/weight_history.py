@@ -1,12 +1,8 @@
-"""Weight statistics against the initial weights and those of the last measurement."""
+"""The initial weights, and those of the last measurement."""
 
 from collections.abc import Mapping, Sequence
 
-import torch
 from torch import Tensor
-
-from reglab.measures import MeasureSettings, weight_statistics
-from reglab.measures.weights import Whole
 
 Tensors = dict[str, Tensor]
 
@@ -15,7 +11,6 @@ class WeightHistory:
     """Keeps the weights that distances and updates are measured from.
 
     Args:
-        settings: Of the measurement.
         stacked: Whether weights are those of the members of a pack, ``[members, ...]``.
 
     Attributes:
@@ -23,8 +18,8 @@ class WeightHistory:
         previous: Weights of the last measurement, which updates are from.
     """
 
-    def __init__(self, settings: MeasureSettings, stacked: bool = False) -> None:
-        self._settings, self._stacked = settings, stacked
+    def __init__(self, stacked: bool = False) -> None:
+        self._stacked = stacked
         self.initial: Tensors = {}
         self.previous: Tensors = {}
 
@@ -42,22 +37,6 @@ class WeightHistory:
                  for name, weight in now.items()}
                 for when in ("initial", "previous")
             )  # fmt: skip
-
-    def statistics(self, weights: Mapping[str, Tensor], whole: Whole | None = None, averaged: bool = False) -> Tensors:
-        """Return the statistics of weights.
-
-        Args:
-            weights: By name.
-            whole: Adds up over the ranks that have shards.
-            averaged: Whether they are averages, whose statistics stand apart, since averaging
-                un-zeros them.
-        """
-        near_zero, per_layer = self._settings.near_zero, self._settings.per_layer and not averaged
-        with torch.no_grad():
-            metrics = weight_statistics(
-                weights, self.initial, self.previous, near_zero, per_layer, stacked=self._stacked, whole=whole
-            )
-        return {key.replace("/all/", "/averaged/"): value for key, value in metrics.items()} if averaged else metrics
 
     def remember(self, weights: Mapping[str, Tensor]) -> None:
         """Measure later updates from these weights."""

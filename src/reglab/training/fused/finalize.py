@@ -10,6 +10,7 @@ from reglab.core import signals
 from reglab.core.describe_error import describe_error
 from reglab.core.errors import Diverged, Unfused, is_full_disk
 from reglab.measures.groups import enough_groups
+from reglab.measures.numbers import table
 from reglab.tracking import RunTracker, finish_runs, pack_manifest
 from reglab.training import checkpoint_files
 from reglab.training.best_epoch import final_metrics
@@ -57,10 +58,12 @@ class PackFinalizer:
         """End these jobs: finished where there is no error, otherwise failed."""
         results = {}
         ended = {job_index: error for job_index, error in ended.items() if job_index in self._open}
-        self._keep_examples([job_index for job_index, error in ended.items() if error is None])
+        finished = [job_index for job_index, error in ended.items() if error is None]
+        self._keep_examples(finished)
+        at_end = self._measured_at_end(finished)
         for job_index, error in ended.items():
             if error is None:
-                results[job_index] = self._finish(job_index)
+                results[job_index] = self._finish(job_index, at_end.get(job_index, {}))
             else:
                 self._keep_best(job_index)
                 results[job_index] = record_failure(self._open[job_index], "FAILED", str(error), failure="diverged")
@@ -91,7 +94,21 @@ class PackFinalizer:
         ):
             tracker.artifact(path)
 
-    def _finish(self, job_index: int) -> JobResult:
+    def _measured_at_end(self, job_indices: Sequence[int]) -> dict[int, dict[str, float]]:
+        """Return what is measured once, of the weights that each job stands for, by its index."""
+        module, found = self.module, dict[int, dict[str, float]]()
+        if not module.measurement.settings.at_end:
+            return found
+        epochs = self.best.record.epochs
+        by_best = [index for index in job_indices if module.pack.base.cocktail.stops and epochs[index]]
+        by_last = [index for index in job_indices if index not in by_best]
+        for chosen, stack_of in ((by_best, self.best.stack), (by_last, module.pack.stack_of)):
+            if chosen:
+                names, values = table(module.measurement.at_end(module.pack, stack_of(chosen), chosen))
+                found |= {index: dict(zip(names, row, strict=True)) for index, row in zip(chosen, values, strict=True)}
+        return found
+
+    def _finish(self, job_index: int, at_end: Mapping[str, float]) -> JobResult:
         assert self.recorder is not None
         pack, tracker = self.module.pack, self._open[job_index]
         experiment, row = pack.experiments[job_index], pack.job_indices.index(job_index)
@@ -99,6 +116,7 @@ class PackFinalizer:
         by_best = pack.base.cocktail.stops and best_epoch > 0
         metrics = self.best.record.metrics[job_index] if by_best else None
         final = final_metrics(self.recorder.latest[job_index], self.recorder.epochs[job_index], metrics, best_epoch)
+        final |= at_end
         if experiment.measure.test:
             state = self.best.state(job_index) if by_best else member_state(pack.stack, row, pack.base)
             pack.base.load_state_dict(state)

@@ -106,8 +106,8 @@ class PackModule(pl.LightningModule):
         self.measurement = PackMeasurement(data, settings, self.pack.stack.device, self.pack.dtype)
         self.measurement.begin(self.pack, state)
 
-    def measure(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        return self.measurement.gap(self.pack), self.measurement.weights(self.pack)
+    def measure(self, epoch: int = 1, last: bool = True) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        return self.measurement.gap(self.pack, epoch, last), self.measurement.weights(self.pack, epoch, last)
 
     def measured_state(self, row: int) -> dict[str, Any]:
         return self.measurement.member(self.pack, row)

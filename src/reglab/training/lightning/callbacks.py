@@ -9,6 +9,7 @@ from torch import Tensor, distributed
 from reglab.analysis.per_example_file import Examples
 from reglab.core import signals
 from reglab.core.errors import UserError, nearest
+from reglab.measures import to_floats
 from reglab.training.best_epoch import final_metrics
 from reglab.training.checkpoint_files import Checkpoint
 from reglab.training.checkpoints import AtomicCheckpoints, Checkpoints
@@ -148,6 +149,7 @@ class ModuleFinalizer(pl.Callback):
             self.module.measure()  # again, for its examples
         latest = self.recorder.latest.get(0, {})
         self.final = final_metrics(latest, trainer.current_epoch, metrics, self.checkpoints.best_epoch)
+        self.final |= to_floats(self.module.measure_end())
         if trainer.is_global_zero:
             self.examples = self.module.examples()
 

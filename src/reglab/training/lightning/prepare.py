@@ -14,13 +14,12 @@ from pytorch_lightning.utilities.seed import isolate_rng
 
 from reglab.callback.batch_evaluation import BatchLoss
 from reglab.callback.run_record import OWN_LOSS
-from reglab.config.instantiate import construct
 from reglab.config.job_request import JobRequest
 from reglab.config.lightning_loop import uses_lightning_loop
 from reglab.config.unforeseen import value_errors_as_user_errors
 from reglab.core import secrets
 from reglab.core.errors import UserError
-from reglab.measures import MeasureSettings
+from reglab.measures import MeasureSettings, measure_settings
 from reglab.tracking import RunSpec, TrackingSettings
 from reglab.training import describe
 from reglab.training.check import check_seed
@@ -158,7 +157,7 @@ def build_job(
     package = package_of(module_class(job["model"]))
     assert package is not None
     data = build_data(job["data"], package)
-    measure: MeasureSettings = construct(MeasureSettings, job["measure"], "measure")
+    measure = measure_settings(job["measure"])
     if data.task is not None:
         measure.check(data.task, weighted=False)
     elif measure.scores:

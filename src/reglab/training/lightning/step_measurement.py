@@ -68,12 +68,16 @@ class StepMeasurement(Measurement):
             raise UserError(f"{type(module).__name__}: the gap is not measured, since {loaders.missing}")
         self._sides = read_sides(trainer, module, loaders, None, MEMORY, settings.probe_rows)
 
-    def gap(self, model: nn.Module | LocalParameters, cocktail: Cocktail) -> dict[str, Tensor]:
+    def gap(
+        self, model: nn.Module | LocalParameters, cocktail: Cocktail, epoch: int = 1, last: bool = True
+    ) -> dict[str, Tensor]:
         """Return each value of both sides, and the gap; of the loss with intervals.
 
         Args:
             model: The module.
             cocktail: Which may keep averaged weights.
+            epoch: Counted from 1.
+            last: It is the last one, as far as is known.
         """
         parameters = as_local_parameters(model)
         with cocktail.evaluating(parameters.hook_target):

@@ -98,18 +98,20 @@ class TrainedModule:
             self.measurement = LoaderMeasurement(trainer, module, asked, settings, MEMORY)
         self.measurement.begin(module, state)
 
-    def measure(self) -> tuple[Tensors, Tensors]:
+    def measure(self, epoch: int = 1, last: bool = True) -> tuple[Tensors, Tensors]:
         measurement, module, cocktail = self.measurement, self.module, self.cocktail
         if isinstance(measurement, LoaderMeasurement):
-            measured = measurement.all(module.trainer, LocalParameters(module), cocktail)
-            gap = {key: value for key, value in measured.items() if not key.startswith("weights/")}
-            return gap, {key: value for key, value in measured.items() if key.startswith("weights/")}
+            return measurement.both(module.trainer, LocalParameters(module), cocktail, epoch, last)
         assert measurement is not None
         logger: Any = module.trainer.logger  # which steps may use by themselves
         logged = dict(logger.values)
         gap = {name: value.to(module.device) for name, value in measurement.gap(module, cocktail).items()}
         logger.values = logged
-        return gap, measurement.weights(module, cocktail)
+        return gap, measurement.weights(module, cocktail, epoch, last)
+
+    def measure_end(self) -> Tensors:
+        """Return what is measured once, of the weights as they are."""
+        return {} if self.measurement is None else self.measurement.at_end(self.module, self.cocktail)
 
     def examples(self) -> Examples | None:
         """Return what the last measurement says of each example, or of each batch."""
