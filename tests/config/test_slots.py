@@ -10,7 +10,6 @@ from omegaconf import OmegaConf
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
-from torchmetrics import Metric
 
 from reglab.config import trust
 from reglab.config.hydra_node import SLOTS, VARIABLES, check_hydra

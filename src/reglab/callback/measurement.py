@@ -59,6 +59,9 @@ class LoaderMeasurement(Measurement):
         if not self.missing:
             self._sides = read_sides(trainer, module, loaders, asked.unpack if asked.loss is None else None, memory)
             rows = self._sides.gap_rows(asked)
+        if rows is None:
+            why = self.missing or "rows are measured batch by batch here, by a loss of your own or beyond memory_mb"
+            settings.check_needs(dict.fromkeys(("examples", "outputs", "function"), why))
         super().__init__(rows, settings, trainer.world_size)
 
     def gap(

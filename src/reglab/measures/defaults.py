@@ -34,7 +34,7 @@ class Memorization(Measure):
         every: As for ``Measure``.
     """
 
-    needs = frozenset({"examples"})
+    needs: ClassVar[frozenset[Need]] = frozenset()  # without noise there is nothing to measure
     charts = ("memorization/*",)
 
     def measure(self, of: Measured, state: dict[str, Tensor]) -> dict[str, Tensor]:

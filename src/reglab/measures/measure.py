@@ -5,7 +5,6 @@ from typing import ClassVar, Literal, Protocol
 
 from torch import Tensor, nn
 
-from reglab.core.errors import UserError
 from reglab.measures.own_scores import AnyScore
 from reglab.measures.sides import Side
 from reglab.measures.weights import Whole
@@ -134,7 +133,7 @@ class Measure:
             stands for.
 
     Raises:
-        UserError: For another ``every``.
+        ValueError: For another ``every``.
     """
 
     needs: ClassVar[frozenset[Need]] = frozenset()
@@ -147,7 +146,7 @@ class Measure:
 
     def __init__(self, every: int | Literal["end"] | None = None) -> None:
         if every not in ("end", None) and (not isinstance(every, int) or isinstance(every, bool) or every < 1):
-            raise UserError(f"every={every} must be an integer >= 1, end, or null for measure.every")
+            raise ValueError(f"every={every} must be an integer >= 1, end, or null for measure.every")
         self.every = every
 
     def measure(self, of: Measured, state: dict[str, Tensor]) -> dict[str, Tensor]:

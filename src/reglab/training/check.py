@@ -6,6 +6,7 @@ import warnings
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.strategies import ModelParallelStrategy
 from torch.optim import Optimizer
 
 from reglab.config.unforeseen import value_errors_as_user_errors
@@ -83,6 +84,9 @@ def check_experiment(experiment: Experiment) -> None:
     _check_processes(trainer)
     check_combination(experiment, trainer, optimizer)
     check_batchnorm(experiment)
+    if isinstance(trainer.strategy, ModelParallelStrategy):
+        why = "trainer=fsdp leaves each rank a part of them: use trainer=ddp"
+        experiment.measure.check_needs({"function": why})
     experiment.measure.check(experiment.data.task, experiment.data.weighted)
     for part in (experiment.data.train, experiment.data.val, experiment.data.test):
         check_rows(experiment.data.criterion, len(part))

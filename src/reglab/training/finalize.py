@@ -45,7 +45,10 @@ class Finalizer(pl.Callback):
         latest = self.recorder.latest.get(0, {})
         self.final = final_metrics(latest, trainer.current_epoch, metrics, self.checkpoints.best_epoch)
         evaluations = measurement.evaluations
-        self.final |= to_floats(module.measure_end())
+        at_end = to_floats(module.measure_end())
+        if at_end and trainer.is_global_zero:
+            self.recorder.log_end(0, at_end, int(self.final["epoch"]))
+        self.final |= at_end
         if evaluations is not None and trainer.is_global_zero and has_examples(module.task, evaluations):
             rows = measured_rows(self.recorder.data[0], measurement.settings)
             dtype = next(iter(module.local_parameters.weights.values())).dtype

@@ -31,6 +31,8 @@ from reglab.training.trainer import PROFILE, build_trainer, quiet_lightning, run
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
+# Of the last epoch's steps, of label noise, recorded apart (the test part) or by layer (the weights).
+_OF_TRAINING = ("objective", "naive_gap", "optimizer", "system", "memorization", "test", "weights")
 
 
 def fit(
@@ -132,10 +134,10 @@ def record_weights(tracker: RunTracker, cocktail: Cocktail, checkpoints: Sequenc
 
 
 def summary(final: Mapping[str, float]) -> dict[str, float]:
-    """Return what of a run's final metrics stands for the run: gap, scores, and statistics of all
-    weights.
+    """Return what of a run's final metrics stands for the run: gap, scores, statistics of all
+    weights, and what other measures say.
     """
-    kept = {key: value for key, value in final.items() if key.split("/")[0] in ("train", "val", "gap", "epoch")}
+    kept = {key: value for key, value in final.items() if key.split("/")[0] not in _OF_TRAINING}
     prefix = "weights/averaged/" if "weights/averaged/l2" in final else "weights/all/"
     return kept | {
         f"weights/{key.removeprefix(prefix)}": value for key, value in final.items() if key.startswith(prefix)

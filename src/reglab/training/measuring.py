@@ -6,7 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from reglab.measures import Gap, Measure, Measured
+from reglab.measures import Gap, Measure, Measured, Memorization
 
 Kind = Literal["examples", "others"]
 _STATE = "measures/"
@@ -31,7 +31,9 @@ def due(measures: Mapping[str, Measure], kind: Kind, epoch: int, last: bool) -> 
 
 
 def _is_of_examples(measure: Measure) -> bool:
-    return isinstance(measure, Gap) or (bool(measure.needs) and measure.needs <= {"examples", "outputs"})
+    return isinstance(measure, (Gap, Memorization)) or (
+        bool(measure.needs) and measure.needs <= {"examples", "outputs"}
+    )
 
 
 def taken(view: Measured, measures: Mapping[str, Measure], states: States) -> dict[str, Tensor]:

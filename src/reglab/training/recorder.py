@@ -180,6 +180,17 @@ class Recorder(pl.Callback):
         self.module.failures.clear()
         self._stop_if_over(trainer)
 
+    def log_end(self, job_index: int, metrics: Mapping[str, float], epoch: int) -> None:
+        """Record what was measured once, of the weights that a job's run stands for.
+
+        Args:
+            job_index: Of the job.
+            metrics: By name.
+            epoch: Whose weights these are.
+        """
+        if (tracker := self.trackers[job_index]) is not None:
+            tracker.log(metrics, epoch)
+
     def finalize(self, ended: Mapping[int, Diverged | None]) -> None:
         """End the runs of jobs that train no further before the others do; a job that trains alone
         is finalized behind training.

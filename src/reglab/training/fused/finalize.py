@@ -116,6 +116,8 @@ class PackFinalizer:
         by_best = pack.base.cocktail.stops and best_epoch > 0
         metrics = self.best.record.metrics[job_index] if by_best else None
         final = final_metrics(self.recorder.latest[job_index], self.recorder.epochs[job_index], metrics, best_epoch)
+        if at_end:
+            self.recorder.log_end(job_index, at_end, int(final["epoch"]))
         final |= at_end
         if experiment.measure.test:
             state = self.best.state(job_index) if by_best else member_state(pack.stack, row, pack.base)

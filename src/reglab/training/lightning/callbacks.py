@@ -149,7 +149,10 @@ class ModuleFinalizer(pl.Callback):
             self.module.measure()  # again, for its examples
         latest = self.recorder.latest.get(0, {})
         self.final = final_metrics(latest, trainer.current_epoch, metrics, self.checkpoints.best_epoch)
-        self.final |= to_floats(self.module.measure_end())
+        at_end = to_floats(self.module.measure_end())
+        if at_end and trainer.is_global_zero:
+            self.recorder.log_end(0, at_end, int(self.final["epoch"]))
+        self.final |= at_end
         if trainer.is_global_zero:
             self.examples = self.module.examples()
 

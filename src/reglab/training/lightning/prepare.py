@@ -158,6 +158,9 @@ def build_job(
     assert package is not None
     data = build_data(job["data"], package)
     measure = measure_settings(job["measure"])
+    if data.task is None:
+        why = "validation_step returns a loss of whole batches: give data.task"
+        measure.check_needs(dict.fromkeys(("examples", "outputs", "function"), why))
     if data.task is not None:
         measure.check(data.task, weighted=False)
     elif measure.scores:
