@@ -254,8 +254,7 @@ class Regularize(pl.Callback):
         if self._measurement is None:
             return
         gap, others = self._measurement.both(trainer, self._prepare(module), self.cocktail)
-        measured = gap | others
-        self.metrics = to_floats(measured | self._terms())
+        self.metrics = to_floats(gap | others | self._terms())
         self.history.append({"epoch": float(epoch), **self.metrics})
         if epoch == 0:
             return
@@ -264,7 +263,7 @@ class Regularize(pl.Callback):
             _warn_of_shared(sorted(set(named) & set(trainer.callback_metrics)))
         module.log_dict(named, on_step=False, on_epoch=True, batch_size=1, sync_dist=trainer.world_size > 1)
         if not self._measurement.missing:
-            stop = bool(self.cocktail.stop(measured))
+            stop = bool(self.cocktail.stop(gap))
             trainer.should_stop |= trainer.strategy.reduce_boolean_decision(stop, all=False)
 
     def _terms(self) -> dict[str, Tensor]:

@@ -2,7 +2,7 @@
 
 import heapq
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -39,11 +39,13 @@ class Cost:
         seconds: Of training.
         memory: Bytes.
         disk: Bytes.
+        measures: Seconds of ``seconds`` that each measure takes.
     """
 
     seconds: float
     memory: float
     disk: float
+    measures: Mapping[str, float] = field(default_factory=dict)
 
 
 TryPack = Callable[[Sequence[DictConfig], PackSettings], Any]
@@ -91,7 +93,7 @@ def dry_run(requests: Sequence[JobRequest], composer: Composer, config: DictConf
     ]
     lines += planned.lines() if can.fuses else []
     lines += [separation_line(reason, sizes) for reason, sizes in estimator.regrouped.items()]
-    print("\n".join([*lines, *estimate(costs, workers), *sorted(estimator.problems)]))
+    print("\n".join([*lines, *estimate(costs, workers), *measure_lines(costs), *sorted(estimator.problems)]))
 
 
 def estimate(costs: Sequence[Cost | None], workers: int) -> list[str]:
@@ -116,6 +118,27 @@ def estimate(costs: Sequence[Cost | None], workers: int) -> list[str]:
         f"About {minutes:.1f} minutes, {_size(memory)} of memory at a time, {_size(disk)} on disk "
         "(from a few steps of each kind of job, as if workers did not slow each other down)."
     ]
+
+
+def measure_lines(costs: Sequence[Cost | None]) -> list[str]:
+    """Return what share of the work each measure takes, in a line, the dearest first.
+
+    Args:
+        costs: Of each group; None where not measured.
+
+    Returns:
+        One line; empty if no cost is known.
+    """
+    known = [cost for cost in costs if cost is not None and cost.measures]
+    total = sum(cost.seconds for cost in known)
+    if not total:
+        return []
+    taken: dict[str, float] = {}
+    for cost in known:
+        for name, seconds in cost.measures.items():
+            taken[name] = taken.get(name, 0.0) + seconds
+    shares = sorted(taken.items(), key=lambda item: -item[1])
+    return [f"Of that, measuring takes: {', '.join(f'{name} {seconds / total:.1%}' for name, seconds in shares)}."]
 
 
 def makespan(seconds: Iterable[float], workers: int) -> float:
@@ -207,7 +230,7 @@ def _cost(measured: Any, configs: Sequence[DictConfig]) -> Cost:
     """Return the cost of a group from the measured seconds of start, step and epoch."""
     step = measured.step_seconds if len(configs) > 1 else measured.solo_step_seconds
     seconds = measured.start_seconds + measured.steps * step + measured.epochs * measured.epoch_seconds
-    return Cost(float(seconds), float(measured.bytes), float(measured.disk_bytes))
+    return Cost(float(seconds), float(measured.bytes), float(measured.disk_bytes), dict(measured.measures))
 
 
 def _pack_contents(requests: Sequence[JobRequest], composer: Composer) -> str:

@@ -12,6 +12,7 @@ from reglab.core.describe_error import storable
 from reglab.core.secrets import hide
 
 _OF_RECORDING = ("name", "trust", "tracking")
+_DEFAULT_MEASURES = ("gap", "weights", "memorization")
 
 
 def flatten(params: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
@@ -30,8 +31,13 @@ def flatten(params: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
 
 
 def shown(params: Mapping[str, Any]) -> dict[str, Any]:
-    """Return params less those that say where a run is recorded; its ``config.yaml`` has them."""
-    return {key: value for key, value in params.items() if key.partition(".")[0] not in _OF_RECORDING}
+    """Return params less those that say where a run is recorded, and less the measures that are taken
+    by default; its ``config.yaml`` has them.
+    """
+    kept = {key: value for key, value in params.items() if key.partition(".")[0] not in _OF_RECORDING}
+    if isinstance(measure := kept.get("measure"), Mapping):
+        kept["measure"] = {key: value for key, value in measure.items() if key not in _DEFAULT_MEASURES}
+    return kept
 
 
 def shorten(values: Mapping[str, str], limit: int, artifact: str) -> tuple[dict[str, str], dict[str, str]]:

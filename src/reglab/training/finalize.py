@@ -45,7 +45,7 @@ class Finalizer(pl.Callback):
         latest = self.recorder.latest.get(0, {})
         self.final = final_metrics(latest, trainer.current_epoch, metrics, self.checkpoints.best_epoch)
         evaluations = measurement.evaluations
-        at_end = to_floats(module.measure_end())
+        at_end = to_floats(measurement.at_end(module.local_parameters, module.cocktail))
         if at_end and trainer.is_global_zero:
             self.recorder.log_end(0, at_end, int(self.final["epoch"]))
         self.final |= at_end

@@ -230,10 +230,6 @@ class Solo(Shardable):
         """Return the statistics of the weights as they are, and all others."""
         return self.measurement.weights(self.local_parameters, self.cocktail, epoch, last)
 
-    def measure_end(self) -> dict[str, Tensor]:
-        """Return what is measured once, of the weights as they are."""
-        return self.measurement.at_end(self.local_parameters, self.cocktail)
-
     def measured_state(self, row: int) -> dict[str, Any]:
         return self.measurement.state(self.local_parameters)
 

@@ -1,13 +1,16 @@
 """Cost estimate of jobs from a few timed steps, for ``sweep.dry=true``."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 
 import psutil
 import torch
 from omegaconf import DictConfig
 
 from reglab.config.pack_settings import PackSettings
+from reglab.distributed.parameters import LocalParameters
+from reglab.measures import Gap, Measure, Measured, MeasureSettings
 from reglab.measures.weights import STATISTICS
 from reglab.regularizers import Batch
 from reglab.regularizers.select import selected
@@ -16,11 +19,14 @@ from reglab.training.experiment import Experiment
 from reglab.training.fused.autotune import JOB_OVERHEAD, solo_step
 from reglab.training.fused.benchmark import seconds
 from reglab.training.fused.job import prepare, prepare_jobs
+from reglab.training.fused.measured_pack import MeasuredPack
 from reglab.training.fused.measurement import PackMeasurement
 from reglab.training.fused.member import Member
 from reglab.training.loader import Steps
+from reglab.training.measured_model import MeasuredModel
 from reglab.training.measured_rows import gap_rows
 from reglab.training.measurement import Measurement
+from reglab.training.measuring import taken
 from reglab.training.trainer import build_trainer, quiet_lightning
 
 ROW_BYTES = 295  # of a metric in MLflow's SQLite tables
@@ -39,6 +45,8 @@ class PackCost:
         start_seconds: Before the first step, compiling included.
         bytes: Of memory, the process included.
         disk_bytes: Of checkpoints and metric rows.
+        measures: Seconds that each measure takes in all, by name, the gap first: those of the
+            evaluation are the gap's.
     """
 
     step_seconds: float
@@ -49,6 +57,7 @@ class PackCost:
     start_seconds: float
     bytes: int
     disk_bytes: int
+    measures: Mapping[str, float] = field(default_factory=dict)
 
 
 def measure_cost(configs: Sequence[DictConfig], settings: PackSettings) -> PackCost:
@@ -67,17 +76,22 @@ def measure_cost(configs: Sequence[DictConfig], settings: PackSettings) -> PackC
     pack, choices = prepare(experiments, settings)
     measurement = PackMeasurement([job.data for job in experiments], first.measure, pack.stack.device, pack.dtype)
     measurement.begin(pack)
-    measuring = seconds(lambda: (measurement.gap(pack), measurement.weights(pack)), pack.stack.device)
+
+    def view() -> MeasuredPack:
+        return MeasuredPack(measurement, pack, pack.stack, pack.job_indices, 1, last=True)
+
+    measures = _measure_seconds(view, first, pack.stack.device)
     size = pack.stack.bytes()
     return PackCost(
         step_seconds=choices.step,
         solo_step_seconds=choices.solo,
         steps=pack.loader.total,
         epochs=first.recipe.epochs,
-        epoch_seconds=measuring / first.measure.every,
+        epoch_seconds=sum(measures.values()) / first.recipe.epochs,
         start_seconds=choices.start,
         bytes=_process_bytes() + choices.peak + 2 * size,
         disk_bytes=2 * size + _rows(first) * len(pack) * ROW_BYTES,
+        measures=measures,
     )
 
 
@@ -98,24 +112,52 @@ def _solo_cost(experiment: Experiment) -> PackCost:
         step = max(step, seconds(lambda: part.inputs[rows], device, 3))
     measurement = Measurement(gap_rows([data], experiment.measure, device, dtype), experiment.measure)
     measurement.begin(member.model)
-    measuring = seconds(
-        lambda: (
-            measurement.gap(member.model, member.cocktail),
-            measurement.weights(member.model, member.cocktail),
-        ),
-        device,
-    )
+
+    def view() -> MeasuredModel:
+        measurement.evaluations = None
+        return MeasuredModel(measurement, LocalParameters(member.model), member.cocktail, 1, last=True)
+
+    measures = _measure_seconds(view, experiment, device)
     size = sum(tensor.nbytes for tensor in member.state_dict().values())
     return PackCost(
         step_seconds=step,
         solo_step_seconds=step,
         steps=Steps(len(data.train), recipe.batch_size, 0, recipe, lambda: 0).total,
         epochs=recipe.epochs,
-        epoch_seconds=measuring / experiment.measure.every,
+        epoch_seconds=sum(measures.values()) / recipe.epochs,
         start_seconds=JOB_OVERHEAD,
         bytes=_process_bytes() + 6 * size,
         disk_bytes=4 * size + _rows(experiment) * ROW_BYTES,
+        measures=measures,
     )
+
+
+def _measure_seconds(view: Callable[[], Measured], experiment: Experiment, device: torch.device) -> dict[str, float]:
+    """Return the seconds that each measure takes until training has ended, by name."""
+    settings, epochs = experiment.measure, experiment.recipe.epochs
+    shared, found = view(), dict[str, float]()
+    taken(shared, settings.named, {})  # so that rows are evaluated: the gap pays for that
+    for name, each in settings.named.items():
+        fresh = isinstance(each, Gap)
+        took = seconds(partial(_taken, view if fresh else lambda: shared, name, each), device)
+        found[name] = took * calls_of(settings, each, epochs)
+    return found
+
+
+def _taken(view: Callable[[], Measured], name: str, measure: Measure) -> None:
+    taken(view(), {name: measure}, {})
+
+
+def calls_of(settings: MeasureSettings, measure: Measure, epochs: int) -> int:
+    """Return how often a measure is taken in a run.
+
+    Args:
+        settings: Of all measures.
+        measure: One of them.
+        epochs: That are trained.
+    """
+    every = settings.every if measure.every is None else measure.every
+    return 1 if every == "end" else epochs // int(every) + 1
 
 
 def _rows(experiment: Experiment) -> int:
