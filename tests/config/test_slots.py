@@ -36,7 +36,7 @@ OURS = {
     "optimizer": {"Lion", "Muon", "ScheduleFree"},
     "scheduler": {"WarmupDecay"},
     "loss": set(),
-    "measure": {"Gap", "Memorization", "Weights"},
+    "measure": {"Curvature", "Gap", "Gradients", "Memorization", "Sparsity", "Spectrum", "Weights"},
 }
 TORCHS = ("torch.nn.modules", "torch.optim", "torchmetrics.classification", "torchmetrics.regression")
 

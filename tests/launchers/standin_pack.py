@@ -3,7 +3,7 @@
 import os
 import signal
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from omegaconf import OmegaConf
 
@@ -24,6 +24,7 @@ class PackCost:
     start_seconds: float
     bytes: int
     disk_bytes: int
+    measures: dict[str, float] = field(default_factory=dict)
 
 
 def train_pack(configs, requests, settings, on_progress, on_end):

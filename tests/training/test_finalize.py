@@ -25,13 +25,16 @@ class Asked:
         self.devices: set[str] = set()
         self.evaluations = "what was measured last"
 
-    def gap(self, local_parameters: LocalParameters, cocktail: Any) -> dict[str, torch.Tensor]:
+    def gap(self, local_parameters: LocalParameters, cocktail: Any, *_: Any) -> dict[str, torch.Tensor]:
         tensors = [*local_parameters.model.parameters(), *local_parameters.model.buffers(), *cocktail.buffers()]
         self.devices |= {tensor.device.type for tensor in tensors}
         return {"val/loss": torch.tensor(0.25)}
 
-    def weights(self, local_parameters: LocalParameters, cocktail: Any) -> dict[str, torch.Tensor]:
+    def weights(self, local_parameters: LocalParameters, cocktail: Any, *_: Any) -> dict[str, torch.Tensor]:
         return {"weights/all/l2": torch.tensor(2.0), "weights/all/update": torch.tensor(9.0)}
+
+    def at_end(self, local_parameters: LocalParameters, cocktail: Any) -> dict[str, torch.Tensor]:
+        return {}
 
 
 def finalized(stops: bool, record: BestEpochs) -> tuple[dict[str, float], set[str]]:

@@ -1,10 +1,12 @@
 """Measures: the audited gap and weight statistics, as pure functions of tensors."""
 
 from reglab.measures.configured import measure_settings
+from reglab.measures.curvature import Curvature
 from reglab.measures.defaults import Gap, Memorization, Weights, default_measures
 from reglab.measures.evaluate import Evaluation, evaluate
 from reglab.measures.gap import gap, gap_of_means, gap_of_points, one_part
 from reglab.measures.losses import example_losses
+from reglab.measures.matrices import Gradients, Sparsity, Spectrum
 from reglab.measures.measure import Measure, Measured
 from reglab.measures.numbers import table, to_floats
 from reglab.measures.of_models import OfModels, measured
@@ -15,14 +17,18 @@ from reglab.measures.sides import Side, side
 from reglab.measures.weights import weight_statistics
 
 __all__ = [
+    "Curvature",
     "Evaluation",
     "Gap",
+    "Gradients",
     "Measure",
     "MeasureSettings",
     "Measured",
     "Memorization",
     "OfModels",
     "Side",
+    "Sparsity",
+    "Spectrum",
     "Weights",
     "default_measures",
     "evaluate",
