@@ -40,6 +40,8 @@ _PAGES = {
         "regularizers",
         "kinds",
         "measures",
+        "measures/matrices",
+        "measures/curvature",
         "bias_variance",
         "tasks",
         "intervals",
