@@ -1,5 +1,7 @@
 """Measures: the audited gap and weight statistics, as pure functions of tensors."""
 
+from reglab.measures.by_class import ByClass
+from reglab.measures.calibration import Calibration
 from reglab.measures.evaluate import Evaluation, evaluate
 from reglab.measures.gap import gap, gap_of_means, gap_of_points, one_part
 from reglab.measures.losses import example_losses
@@ -11,6 +13,8 @@ from reglab.measures.sides import Side, side
 from reglab.measures.weights import weight_statistics
 
 __all__ = [
+    "ByClass",
+    "Calibration",
     "Evaluation",
     "MeasureSettings",
     "Side",
