@@ -12,7 +12,7 @@ from scipy.special import stdtrit
 LEAST_EPOCHS = 12  # in which a turn can be told from noise
 _EACH_SIDE = 4  # epochs of each quadratic
 _RESAMPLES = 199
-_MOST = 100  # epochs that are looked at, evenly spaced
+_MOST = 60  # epochs that are looked at, evenly spaced
 
 Array = NDArray[np.float64]
 
@@ -42,9 +42,9 @@ class Onset:
 def onset(epochs: ArrayLike, losses: ArrayLike, level: float = 0.95) -> Onset:
     """Return when the validation loss of a run began to rise.
 
-    Two quadratics that meet, one that only falls and one that only rises (two lines among them), are
-    fitted by least squares to the epochs from the first at which the loss is as low as at the end:
-    what is before tells nothing of the turn. The onset is where they meet. It is seen where they fit
+    A quadratic that only falls and one that only rises, or a line that rises and may end in a plateau,
+    are fitted by least squares to the epochs from the first at which the loss is as low as at the
+    end: what is before tells nothing of the turn. The onset is where they meet. It is seen where they fit
     better than a quadratic that falls and then stays, by more than such curves with the same noise
     let them. Its interval is the percentile one over refits, an epoch wider at each end. Noise is a
     first-order autoregression with the residuals' innovations.
@@ -129,30 +129,33 @@ def _window(at: Array, values: Array) -> tuple[Array, Array]:
 
 
 class _Fits:
-    """Least squares of two quadratics that meet, for every epoch at which they could.
+    """Least squares of a fall and a rise that meet, for every epoch at which they could.
 
     Args:
         at: Epochs.
-        rises: The second one rises; else it stays.
+        rises: The curve rises after it fell; else it stays.
     """
 
     def __init__(self, at: Array, rises: bool) -> None:
         self.at, self.rises = at, rises
-        self.knots = at[_EACH_SIDE:-_EACH_SIDE]
-        self.bases, self.inverses, self.slopes = [], [], []
+        self.shapes: list[tuple[float, Array, Array, Array]] = []
         width = at[-1] - at[0]
-        for knot in self.knots:
+        for knot in at[_EACH_SIDE:-_EACH_SIDE]:
             left, right = (np.maximum(side, 0.0) / width for side in (knot - at, at - knot))
-            columns = [np.ones_like(at), left, left**2, *([right, right**2] if rises else [])]
-            basis = np.stack(columns, axis=1)
-            self.bases.append(basis)
-            self.inverses.append(np.linalg.pinv(basis))
-            # Of each side at its two ends: positive where the curve only falls, and then only rises.
-            ends = [(1, 0.0), (1, 2 * left[0])] + ([(3, 0.0), (3, 2 * right[-1])] if rises else [])
-            slopes = np.zeros((len(ends), len(columns)))
-            for row, (column, twice) in enumerate(ends):
-                slopes[row, column : column + 2] = 1.0, twice
-            self.slopes.append(slopes)
+            falling = [np.ones_like(at), left, left**2]
+            # A rise may bend, or end early.
+            rising = [[right, right**2], *([np.minimum(right, share * right[-1])] for share in (0.25, 0.5, 1.0))]
+            for columns in rising if rises else [[]]:
+                basis = np.stack([*falling, *columns], axis=1)
+                # Of each side at its two ends: not negative where the curve only falls, and then only rises.
+                ends = [(1, 0.0), (1, 2 * left[0]), *([(3, 0.0)] if columns else [])]
+                ends += [(3, 2 * right[-1])] if len(columns) == 2 else []
+                slopes = np.zeros((len(ends), basis.shape[1]))
+                for row, (column, twice) in enumerate(ends):
+                    slopes[row, column] = 1.0
+                    if twice:
+                        slopes[row, column + 1] = twice
+                self.shapes.append((float(knot), basis, np.linalg.pinv(basis), slopes))
 
     def fit(self, curves: Array) -> tuple[Array, Array, Array, Array]:
         """Return squared errors, fitted curves, where the sides meet and the rise, of each of the
@@ -161,7 +164,7 @@ class _Fits:
         mean = curves.mean(1, keepdims=True)
         errors, knots = ((curves - mean) ** 2).sum(1), np.full(len(curves), np.nan)
         fitted, rise = np.repeat(mean, curves.shape[1], axis=1), np.full(len(curves), np.nan)
-        for knot, basis, inverse, slopes in zip(self.knots, self.bases, self.inverses, self.slopes, strict=True):
+        for knot, basis, inverse, slopes in self.shapes:
             found = curves @ inverse.T
             own = found @ basis.T
             squares = ((curves - own) ** 2).sum(1)
