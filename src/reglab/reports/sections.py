@@ -63,8 +63,8 @@ def onsets(data: SweepData, choice: Choice) -> Section | None:
         "When overfitting began",
         tuple(sentences),
         "The epoch from which on the validation loss rises: where a fall and a rise meet that are fitted to it, if "
-        "they fit better than a fall that stays, by more than chance. In brackets its "
-        f"{data.level} interval: of one run by refits to drawn noise, of several Student's over those where it was seen.",
+        f"they fit better than a fall that stays, by more than chance. In brackets its {data.level} "
+        "interval: of one run by refits to drawn noise, of several Student's over those where it was seen.",
     )
 
 
@@ -106,8 +106,9 @@ def learning_curves(data: SweepData, choice: Choice) -> Section | None:
         (*_compared(groups, curves), *sentences),
         "Least squares of floor + scale · rows^-exponent, floor and scale at least 0, to the validation loss of runs "
         f"with {LEAST_SIZES} or more numbers of training rows, errors relative to the loss. In brackets: the "
-        f"{data.level} profile-likelihood interval over seeds, on the same validation rows. An extrapolation holds if the law does, "
-        "which these runs cannot tell; the best of several regularizers looks a little better than it is.",
+        f"{data.level} profile-likelihood interval over seeds, on the same validation rows. An extrapolation "
+        "holds if the law does, which these runs cannot tell; the best of several regularizers looks a little "
+        "better than it is.",
         in_terminal=True,
     )
 
@@ -134,7 +135,9 @@ def _compared(groups: dict[str, list[tuple[int, Candidate]]], curves: dict[str, 
     best = min(largest, key=lambda candidate: candidate.mean(LOSS))
     label = next(label for label, group in groups.items() if any(best is candidate for _, candidate in group))
     loss, twice = best.mean(LOSS), curve.twice
-    if twice.high < loss:
+    if loss >= curve(curve.most):
+        answer = "no regularizer helped there"
+    elif twice.high < loss:
         answer = "twice the rows would help more"
     else:
         answer = "the regularizer helps more" if twice.low > loss else "which of the two helps more is not known"
