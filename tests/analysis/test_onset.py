@@ -68,14 +68,26 @@ def test_the_unit_of_the_loss_and_the_numbers_of_the_epochs_do_not_matter():
     assert other.rise == pytest.approx(1e-3 * one.rise)
 
 
+def test_a_long_rise_after_a_short_fall_is_seen_and_a_loss_that_is_lowest_at_the_end_is_none():
+    long = np.arange(301)
+    found = onset(
+        long, 0.4 + 1.9 * np.exp(-long / 5) + 0.001 * long + 0.005 * np.random.default_rng(0).normal(size=301)
+    )
+    assert found.seen
+    assert found.low <= 5 * math.log(1.9 / 5 / 0.001) <= found.high
+    falling = onset(EPOCHS, 1 - 0.02 * EPOCHS)
+    assert (falling.seen, falling.p) == (False, 1.0)
+
+
 def test_over_runs_the_interval_is_of_their_mean():
     runs = [(EPOCHS, TURNING + noise(seed)) for seed in range(4)]
     each = [onset(*run) for run in runs]
     values = [found.epoch for found in each]
     found = onset_of_runs(runs)
-    assert (found.seen, found.runs, found.epoch) == (4, 4, pytest.approx(np.mean(values)))
+    assert (found.seen, found.runs, found.told, found.epoch) == (4, 4, 4, pytest.approx(np.mean(values)))
     assert found.high - found.epoch == pytest.approx(3.182446 * np.std(values, ddof=1) / 2)  # t of 3, 0.975
     alone = onset_of_runs([*runs[:1], (EPOCHS, 1 - 0.02 * EPOCHS)])
     assert (alone.seen, alone.runs, alone.low, alone.high) == (1, 2, each[0].low, each[0].high)
     none = onset_of_runs([(EPOCHS, 1 - 0.02 * EPOCHS)])
-    assert (none.seen, none.runs) == (0, 1)
+    assert (none.seen, none.runs, none.told) == (0, 1, 1)
+    assert onset_of_runs([(EPOCHS[:5], TURNING[:5])]).told == 0

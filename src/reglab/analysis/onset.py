@@ -28,7 +28,8 @@ class Onset:
         high: The upper end.
         rise: By how much the loss rose to the last epoch; NaN if it does not.
         p: The share of curves that fall and stay, with this curve's noise, which seem to rise as
-            clearly; NaN below ``LEAST_EPOCHS`` epochs, or of a loss that is not finite.
+            clearly; 1 where it is lowest at the end; NaN below ``LEAST_EPOCHS`` epochs from where it
+            first is as low as at the end, or of a loss that is not finite: nothing can be told.
     """
 
     seen: bool
@@ -64,18 +65,22 @@ def onset(epochs: ArrayLike, losses: ArrayLike, level: float = 0.95) -> Onset:
     at, values = np.asarray(epochs, dtype=float), np.asarray(losses, dtype=float)
     if not np.isfinite(values).all():
         return Onset(False)
+    if len(at) >= LEAST_EPOCHS and int(values.argmin()) >= len(at) - max(3, len(at) // 10):
+        return Onset(False, p=1.0)  # lowest at the end
     at, values = _window(at, values)
     if len(at) < LEAST_EPOCHS:
         return Onset(False)
     generator, step = np.random.default_rng(0), float(np.diff(at).max())
     rising, staying = _Fits(at, rises=True), _Fits(at, rises=False)
     gain, fitted, knot, rise = _compared(rising, staying, values[None])
-    flat = staying.fit(values[None])[1][0]
-    drawn = flat + _noise(values - flat, 3, generator)
+    if math.isnan(knot[0]):
+        return Onset(False, p=1.0)
+    # The noise is what the better fit leaves: what the other leaves holds the rise.
+    drawn = staying.fit(values[None])[1][0] + _noise(values - fitted[0], 6, generator)
     p = float((1 + (_compared(rising, staying, drawn)[0] >= gain[0]).sum()) / (1 + _RESAMPLES))
-    if p > 1 - level or math.isnan(knot[0]):
+    if p > 1 - level:
         return Onset(False, p=p)
-    drawn = fitted[0] + _noise(values - fitted[0], 5, generator)
+    drawn = fitted[0] + _noise(values - fitted[0], 6, generator)
     knots = rising.fit(drawn)[2]
     low, high = np.nanquantile(knots, [(1 - level) / 2, (1 + level) / 2])
     low, high = min(low, knot[0]) - step, max(high, knot[0]) + step  # between epochs nothing is known
@@ -89,6 +94,7 @@ class OnsetOfRuns:
     Attributes:
         seen: In how many of them.
         runs: How many there are.
+        told: In how many of them it can be told whether it began.
         epoch: The mean over those where it was seen; NaN where in none.
         low: The lower end of its interval: of one run its own, of several Student's over runs.
         high: The upper end.
@@ -96,6 +102,7 @@ class OnsetOfRuns:
 
     seen: int
     runs: int
+    told: int
     epoch: float = math.nan
     low: float = math.nan
     high: float = math.nan
@@ -108,14 +115,14 @@ def onset_of_runs(runs: Sequence[tuple[ArrayLike, ArrayLike]], level: float = 0.
         runs: Epochs and validation losses of each.
         level: Of the interval.
     """
-    seen = [found for found in (onset(*run, level) for run in runs) if found.seen]
-    if not seen:
-        return OnsetOfRuns(0, len(runs))
-    if len(seen) == 1:
-        return OnsetOfRuns(1, len(runs), seen[0].epoch, seen[0].low, seen[0].high)
-    values = [each.epoch for each in seen]
+    each = [onset(*run, level) for run in runs]
+    seen = [found for found in each if found.seen]
+    counts = len(seen), len(runs), sum(not math.isnan(found.p) for found in each)
+    if len(seen) < 2:
+        return OnsetOfRuns(*counts, seen[0].epoch, seen[0].low, seen[0].high) if seen else OnsetOfRuns(*counts)
+    values = [found.epoch for found in seen]
     reach = float(stdtrit(len(values) - 1, (1 + level) / 2)) * stdev(values) / math.sqrt(len(values))
-    return OnsetOfRuns(len(seen), len(runs), fmean(values), max(fmean(values) - reach, 0.0), fmean(values) + reach)
+    return OnsetOfRuns(*counts, fmean(values), max(fmean(values) - reach, 0.0), fmean(values) + reach)
 
 
 def _window(at: Array, values: Array) -> tuple[Array, Array]:

@@ -69,6 +69,8 @@ def onsets(data: SweepData, choice: Choice) -> Section | None:
 
 
 def _began(found: OnsetOfRuns) -> str:
+    if not found.told:
+        return "too few epochs after the first fall, or no finite loss, to tell"
     if not found.seen:
         return f"no overfitting seen in {plural(found.runs, 'run')}"
     place = f"{found.epoch:.0f} [{found.low:.0f}, {found.high:.0f}]"
