@@ -163,6 +163,9 @@ class _Fits:
                     if twice:
                         slopes[row, column + 1] = twice
                 self.shapes.append((float(knot), basis, np.linalg.pinv(basis), slopes))
+            # Of a fall too steep for that, in few epochs.
+            steep = np.stack([np.ones_like(at), left**2, *([right] if rises else [])], axis=1)
+            self.shapes.append((float(knot), steep, np.linalg.pinv(steep), np.eye(steep.shape[1])[1:]))
 
     def fit(self, curves: Array) -> tuple[Array, Array, Array, Array]:
         """Return squared errors, fitted curves, where the sides meet and the rise, of each of the
