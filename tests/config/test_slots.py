@@ -36,7 +36,17 @@ OURS = {
     "optimizer": {"Lion", "Muon", "ScheduleFree"},
     "scheduler": {"WarmupDecay"},
     "loss": set(),
-    "measure": {"Curvature", "Gap", "Gradients", "Memorization", "Sparsity", "Spectrum", "Weights"},
+    "measure": {
+        "ByClass",
+        "Calibration",
+        "Curvature",
+        "Gap",
+        "Gradients",
+        "Memorization",
+        "Sparsity",
+        "Spectrum",
+        "Weights",
+    },
 }
 TORCHS = ("torch.nn.modules", "torch.optim", "torchmetrics.classification", "torchmetrics.regression")
 

@@ -51,6 +51,13 @@ def written(tmp_path_factory):
     return report, report.path.read_text(encoding="utf-8")
 
 
+def test_the_page_tells_when_overfitting_began(written):
+    text = Page(written[1]).text
+    assert "When overfitting began" in text
+    assert "none: validation loss rises from epoch " in text
+    assert "Learning curves" not in text
+
+
 def test_the_page_is_well_formed_and_needs_nothing_else(written):
     _, text = written
     page = Page(text)

@@ -1,5 +1,7 @@
 """Measures: the audited gap and weight statistics, as pure functions of tensors."""
 
+from reglab.measures.by_class import ByClass
+from reglab.measures.calibration import Calibration
 from reglab.measures.configured import measure_settings
 from reglab.measures.curvature import Curvature
 from reglab.measures.defaults import Gap, Memorization, Weights, default_measures
@@ -17,6 +19,8 @@ from reglab.measures.sides import Side, side
 from reglab.measures.weights import weight_statistics
 
 __all__ = [
+    "ByClass",
+    "Calibration",
     "Curvature",
     "Evaluation",
     "Gap",

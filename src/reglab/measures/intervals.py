@@ -117,6 +117,26 @@ def mean_interval(values: Tensor, level: float) -> Estimated:
     return Estimated(mean, error, low, high).unless(deviation == 0)
 
 
+def masked_mean_interval(values: Tensor, known: Tensor, level: float) -> Estimated:
+    """Return ``mean_interval`` of some of the values; NaN of none, no interval of fewer than 2.
+
+    Args:
+        values: ``[..., rows]``.
+        known: Which of them count, bool ``[..., rows]``.
+        level: Of the interval, between 0 and 1.
+    """
+    rows = known.sum(-1).to(values.dtype)
+    mean = values.masked_fill(~known, 0.0).sum(-1) / rows
+    around = (values - mean.unsqueeze(-1)).masked_fill(~known, 0.0)
+    deviation = (around.square().sum(-1) / (rows - 1)).sqrt()
+    standard = around / deviation.masked_fill(deviation == 0, 1.0).unsqueeze(-1)
+    third = (standard.square() * standard).sum(-1) * rows / ((rows - 1) * (rows - 2).clamp(min=1))
+    error = deviation / rows.sqrt()
+    t = t_quantile(level, (rows - 1).clamp(min=2))
+    low, high = (mean - error * _with_skewness(end, third / rows.sqrt()) for end in (t, -t))
+    return Estimated(mean, error, low, high).unless((deviation == 0) | (rows < 2))
+
+
 def share_interval(value: Tensor, influence: Tensor, level: float, kish: Tensor | float = 1.0) -> Estimated:
     """Return a ``value`` between 0 and 1 with Wilson's interval, whose width is never 0.
 
@@ -215,7 +235,7 @@ def _wilson(share: Tensor, per_row: Tensor, level: float) -> tuple[Tensor, Tenso
     return torch.minimum((centre - half).clamp(min=0), share), torch.maximum((centre + half).clamp(max=1), share)
 
 
-def _with_skewness(t: float, skewness: Tensor) -> Tensor:
+def _with_skewness(t: float | Tensor, skewness: Tensor) -> Tensor:
     """Return ``h(t)`` as ``3 * (r^3 - 1) / (k * (r^2 + r + 1))`` of the cubic root r: nothing
     cancels at k = 0.
     """

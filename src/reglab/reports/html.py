@@ -5,6 +5,7 @@ escapes, is trusted.
 """
 
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -20,6 +21,7 @@ from reglab.core.metric_direction import lower_is_better
 from reglab.reports.bias_variance import cells, halves, sentences, sources
 from reglab.reports.bias_variance import headings as part_headings
 from reglab.reports.figures import Picture, draw, draw_parts
+from reglab.reports.sections import Section
 from reglab.reports.terminal import TableRow, constant_row, headings, row, setting
 from reglab.reports.test_result import ResultOnTest
 
@@ -55,6 +57,7 @@ def page(
     verdict: Verdict,
     test: ResultOnTest | None,
     parts: BiasVariance | None = None,
+    sections: Sequence[Section] = (),
 ) -> str:
     """Return the whole page as HTML text.
 
@@ -64,6 +67,7 @@ def page(
         verdict: On the choice.
         test: The chosen setting's test result, if there is one.
         parts: Bias and variance of the settings, of a sweep over resampled training parts.
+        sections: More of it.
     """
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("reglab.reports", "templates"),
@@ -83,6 +87,7 @@ def page(
         rule=RULES[choice.rule],
         figures=draw(data, choice),
         parts=None if parts is None else bias_variance_section(parts),
+        sections=sections,
         monitor=metric_name(choice.monitor),
         lower=lower_is_better(choice.monitor),
         test=test,

@@ -20,6 +20,7 @@ from reglab.reports.bias_variance import table as bias_variance_table
 from reglab.reports.collect import collect_by_data, collect_experiment
 from reglab.reports.data_sets import in_file_name
 from reglab.reports.html import page
+from reglab.reports.sections import sections, told
 from reglab.reports.terminal import WIDE, constant_row, headings, row, table
 from reglab.reports.test_result import ResultOnTest, result_on_test
 
@@ -79,7 +80,9 @@ def write(data: SweepData, choice: Choice, test: TestMetrics | None, folder: Pat
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / file_name("report.html", name)
     parts = _bias_variance(data, choice)
-    path.write_text(hide(page(data, choice, answer, result, parts)), encoding="utf-8")
+    more = sections(data, choice)
+    path.write_text(hide(page(data, choice, answer, result, parts, more)), encoding="utf-8")
+    files, shown = _of_bias_variance(parts, folder / file_name(FILE, name))
     return SweepReport(
         path,
         choice,
@@ -87,7 +90,8 @@ def write(data: SweepData, choice: Choice, test: TestMetrics | None, folder: Pat
         result.sentence if result else "",
         table(data, choice, _columns()),
         note(data, choice, answer, result),
-        *_of_bias_variance(parts, folder / file_name(FILE, name)),
+        files,
+        (*shown, *told(more)),
     )
 
 

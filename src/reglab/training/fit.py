@@ -31,8 +31,8 @@ from reglab.training.trainer import PROFILE, build_trainer, quiet_lightning, run
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
-# Of the last epoch's steps, of label noise, recorded apart (the test part) or by layer (the weights).
-_OF_TRAINING = ("objective", "naive_gap", "optimizer", "system", "memorization", "test", "weights")
+# Of the last epoch's steps, of label noise, recorded apart (the test part), by layer or by class.
+_OF_TRAINING = ("objective", "naive_gap", "optimizer", "system", "memorization", "test", "weights", "by_class")
 
 
 def fit(

@@ -21,7 +21,7 @@ def run_note(data: DataSet, cocktail: Cocktail, final: Mapping[str, float]) -> s
         Markdown.
     """
     name = score_name(data.task)
-    shown = [key.removeprefix("gap/") for key in final if f"{key}_low" in final]
+    shown = [key.removeprefix("gap/") for key in final if key.startswith("gap/") and f"{key}_low" in final]
     shown = [key for key in shown if key not in ("loss", name)]
     members = plain(", ".join(member for member, _ in cocktail.named_regularizers()) or "none")
     lines = [
