@@ -136,6 +136,15 @@ def test_it_is_described_and_its_every_is_checked(name: str) -> None:
         assert settings(**rare).named[name].due(2, last=False)
 
 
+def test_all_at_the_end_of_members_that_end_one_after_the_other(tmp_path: Path) -> None:
+    measure = settings(**{name: {"every": "end"} for name in nodes() if name != "gap"})
+    packed = together([job(number, measure, {"early_stopping": 1.0}) for number in range(3)], tmp_path)
+    own = alone(job(1, measure, {"early_stopping": 1.0}), tmp_path / "alone")
+    for key, value in own.items():
+        if key[1] > 0:
+            assert packed[1][key] == pytest.approx(value, rel=1e-5, abs=1e-8, nan_ok=True), key
+
+
 @pytest.mark.parametrize("stops", [False, True], ids=["last", "best"])
 def test_one_that_is_taken_once_is_of_the_weights_that_a_run_stands_for(stops: bool, tmp_path: Path) -> None:
     measure = MeasureSettings(measures={"gap": Gap(), "once": Moved(every="end")})

@@ -52,8 +52,9 @@ class OfModels:
         self._rows: dict[str, Rows] = {"train": train, "val": val}
         each = [{name: p.detach() for name, p in model.named_parameters() if p.requires_grad} for model in models]
         self.parameters = {name: torch.stack([own[name] for own in each]) for name in each[0]}
-        buffers = [dict(model.named_buffers()) for model in models]
-        self._buffers = {name: torch.stack([own[name] for own in buffers]) for name in buffers[0]}
+        frozen = [{name: p.detach() for name, p in model.named_parameters() if not p.requires_grad} for model in models]
+        others = [own | dict(model.named_buffers()) for own, model in zip(frozen, models, strict=True)]
+        self._others = {name: torch.stack([own[name] for own in others]) for name in others[0]}
         names = [name for name, p in each[0].items() if p.dim() > 1] if weights is None else weights
         self.weights = {name: self.parameters[name] for name in names}
         begun = each if initial is None else initial
@@ -91,7 +92,7 @@ class OfModels:
         def forward(state: dict[str, Tensor]) -> Tensor:
             return one_tensor(functional_call(self.model, state, (inputs,)), self.model)
 
-        state = self._buffers | self.parameters | dict(parameters or {})
+        state = self._others | self.parameters | dict(parameters or {})
         with evaluation_mode(self.model):
             if self.members == 1:
                 return forward({name: value[0] for name, value in state.items()}).unsqueeze(0)

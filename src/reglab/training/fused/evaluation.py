@@ -84,7 +84,8 @@ class Evaluator:
         return torch.cat([joint, outputs]) if self._outputs else joint
 
     def _run(self, pack: Pack, state: dict[str, Tensor], chunk: list[Tensor], per_member: tuple[bool, ...]) -> Tensor:
-        key = (per_member, *(values.shape for values in chunk))
+        members = len(next(iter(state.values())))  # of the pack, or of those that end
+        key = (members, per_member, *(values.shape for values in chunk))
         graph = self._graphs.get(key)
         if graph is None:
             statistics = _MemberStatistics(pack.base, self._task, self._outputs)
