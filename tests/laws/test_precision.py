@@ -117,8 +117,8 @@ def test_gap_and_statistics_are_computed_in_at_least_float32(precision: str, tmp
     seen: dict[str, torch.dtype] = {}
 
     class Watched(Solo):
-        def measure(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-            gap, weights = super().measure()
+        def measure(self, *when: Any) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+            gap, weights = super().measure(*when)
             seen.update({key: value.dtype for key, value in [*gap.items(), *weights.items()]})
             return gap, weights
 
