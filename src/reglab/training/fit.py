@@ -32,7 +32,7 @@ from reglab.training.trainer import PROFILE, build_trainer, quiet_lightning, run
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
 # Of the last epoch's steps, of label noise, recorded apart (the test part), by layer or by class.
-_OF_TRAINING = ("objective", "naive_gap", "optimizer", "system", "logged")
+_OF_TRAINING: tuple[str, ...] = ("objective", "naive_gap", "optimizer", "system", "logged")
 _OF_TRAINING += ("memorization", "test", "weights", "by_class")
 
 
