@@ -83,7 +83,7 @@ def test_a_linear_regression_has_the_hessian_of_its_closed_form() -> None:
     gradient = hessian @ (weight - 1)
     step = 0.1 * gradient / np.linalg.norm(gradient)
     assert found["curvature/sharpness"] == pytest.approx(gradient @ step + step @ hessian @ step / 2, rel=1e-9)
-    # A random direction rises by rho^2 trace / (2 size) on average; its slope averages out.
+    # A random direction rises by rho^2 trace / (2 size) on average; its gradient averages out.
     spread = 0.1 * np.linalg.norm(gradient) / np.sqrt(4 * 500)
     assert found["curvature/random_sharpness"] == pytest.approx(0.01 * np.trace(hessian) / 8, abs=4 * spread)
 

@@ -73,8 +73,8 @@ def _began(found: OnsetOfRuns) -> str:
         return "too few epochs after the first fall, or no finite loss, to tell"
     if not found.seen:
         return f"no overfitting seen in {plural(found.runs, 'run')}"
-    place = f"{found.epoch:.0f} [{found.low:.0f}, {found.high:.0f}]"
-    return f"validation loss rises from epoch {place} on, seen in {found.seen} of {plural(found.runs, 'run')}"
+    rise = f"{found.epoch:.0f} [{found.low:.0f}, {found.high:.0f}]"
+    return f"validation loss rises from epoch {rise} on, seen in {found.seen} of {plural(found.runs, 'run')}"
 
 
 def learning_curves(data: SweepData, choice: Choice) -> Section | None:
