@@ -169,7 +169,8 @@ class Orders:
 
     def _order(self, pid: int) -> tuple[Path, int] | None:
         """Return the folder that keeps the state of what a worker trains, and how far that is."""
-        for lock in self._home.glob("runs/*/*/*/run.lock"):
+        # In the order of jobs: the first one's folder stands for a pack that has no checkpoint yet.
+        for lock in sorted(self._home.glob("runs/*/*/*/run.lock"), key=lambda path: int(path.parent.name)):
             if lock.read_text() != str(pid):
                 continue
             for path in lock.parent.parent.glob("*/pack.json"):
@@ -203,6 +204,8 @@ def chaos(given: argparse.Namespace) -> None:
             found = apart(compare, truth, sweep.home)
             for fault in found.faults[:6]:
                 print(f"FAULT sweep {sweeps}: {fault}", flush=True)
+            if found.faults:  # why a pack was split, for one
+                print((sweep.home / "output.txt").read_text(errors="replace")[-3000:], flush=True)
             total.add(found)
             kills, again, anew, sweeps = kills + sweep.kills, again + sweep.again, anew + sweep.anew, sweeps + 1
             print(f"sweep {sweeps}: {_told(sweep.kills)}; {found}; {time.monotonic() - started:.0f} s", flush=True)
