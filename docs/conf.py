@@ -47,6 +47,7 @@ _PAGES = {
         "onset",
         "learning_curve",
         "bias_variance",
+        "claims",
         "tasks",
         "intervals",
         "sweeps",

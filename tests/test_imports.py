@@ -68,11 +68,14 @@ LAYERS["api"] = {
     "tracking front",
     "training",
 }
+LAYERS["api.claims"] = LAYERS["api"]
+LAYERS["api front"] = set()
 LAYERS["callback"] = {"core", "analysis", "tasks", "measures", "regularizers", "distributed", "training"}
 LAYERS["huggingface"] = LAYERS["callback"] | {"callback", "tracking", "tracking front"}
 LAYERS["training.lightning"] = LAYERS["training"] | {"training", "training.fused", "callback"}
 LAYERS["inference"] = set(LAYERS) - {
     "api",
+    "api.claims",
     "callback",
     "tracking.admin",
     "reports.figures",
@@ -90,7 +93,15 @@ LAYERS["launchers"] = {
     "training.fused",
     "training.lightning",
 }
-LAYERS["sweeps"] = set(LAYERS) - {"rng", "api", "callback", "huggingface", "distributed", "reports.figures"}
+LAYERS["sweeps"] = set(LAYERS) - {
+    "rng",
+    "api",
+    "api.claims",
+    "callback",
+    "huggingface",
+    "distributed",
+    "reports.figures",
+}
 LAYERS["cli"] = set(LAYERS)
 # Where no module imports torch when it is itself imported: the command line answers without it.
 WITHOUT_TORCH = {"core", "analysis", "config", "processes", "tracking", "reports", "launchers", "sweeps", "cli"}

@@ -134,7 +134,8 @@ def bias_variance(
     for first in range(0, len(jobs), replicas * seeds):
         check_experiment(jobs[first])
     with tempfile.TemporaryDirectory() as folder:
-        examples = train_together(jobs, Path(folder))
+        trained = train_together(jobs, Path(folder))
+    examples = {number: each.examples for number, each in trained.items() if each.examples is not None}
     if not examples:
         raise UserError("all trainings diverged: lower lr, or the strengths")
     return BiasVarianceResult(_decomposed(examples, trials, data.task, level), len(jobs) - len(examples))

@@ -81,6 +81,10 @@ def _dispatch(arguments: list[str]) -> int:
         from reglab.cli import report_dashboard
 
         return report_dashboard.report(rest) if command == "report" else report_dashboard.dashboard(rest)
+    if command == "claims":
+        from reglab.cli.claims import claims
+
+        return claims(rest)
     if command in ("sync", "clean"):
         from reglab.cli import sync_clean
 
@@ -94,6 +98,7 @@ def _dispatch(arguments: list[str]) -> int:
         "register",
         "report",
         "dashboard",
+        "claims",
         "sync",
         "clean",
         "completion",

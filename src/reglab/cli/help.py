@@ -19,6 +19,7 @@ usage: reglab COMMAND [...]
   register RUN name=NAME       register its model in MLflow                 reglab register --help
   report SWEEP                 write the report of a sweep again            reglab report --help
   dashboard                    open MLflow's dashboard of your runs         reglab dashboard --help
+  claims [NAME ...]            answer questions about regularization        reglab claims --help
   sync [FOLDER ...]            send to MLflow what it does not have yet     reglab sync --help
   clean [FOLDER ...]           show and free the disk space of runs         reglab clean --help
   completion bash|zsh|fish     print the shell's tab completion

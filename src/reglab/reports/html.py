@@ -51,6 +51,17 @@ class Card:
     below: str
 
 
+def environment() -> jinja2.Environment:
+    """Return where the pages' templates are found and filled in."""
+    return jinja2.Environment(
+        loader=jinja2.PackageLoader("reglab.reports", "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
 def page(
     data: SweepData,
     choice: Choice,
@@ -69,31 +80,28 @@ def page(
         parts: Bias and variance of the settings, of a sweep over resampled training parts.
         sections: More of it.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("reglab.reports", "templates"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("sweep.html").render(
-        title=data.name,
-        when=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
-        verdict=verdict,
-        choice=choice,
-        cards=cards(data, choice),
-        headings=headings(data),
-        rows=[row(candidate, data, choice) for candidate in choice.candidates] + constant_rows(data, choice),
-        rule=RULES[choice.rule],
-        figures=draw(data, choice),
-        parts=None if parts is None else bias_variance_section(parts),
-        sections=sections,
-        monitor=metric_name(choice.monitor),
-        lower=lower_is_better(choice.monitor),
-        test=test,
-        data=data,
-        repeat=command(choice),
-        runs=plural(sum(len(candidate.trials) for candidate in choice.candidates), "run"),
+    return (
+        environment()
+        .get_template("sweep.html")
+        .render(
+            title=data.name,
+            when=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+            verdict=verdict,
+            choice=choice,
+            cards=cards(data, choice),
+            headings=headings(data),
+            rows=[row(candidate, data, choice) for candidate in choice.candidates] + constant_rows(data, choice),
+            rule=RULES[choice.rule],
+            figures=draw(data, choice),
+            parts=None if parts is None else bias_variance_section(parts),
+            sections=sections,
+            monitor=metric_name(choice.monitor),
+            lower=lower_is_better(choice.monitor),
+            test=test,
+            data=data,
+            repeat=command(choice),
+            runs=plural(sum(len(candidate.trials) for candidate in choice.candidates), "run"),
+        )
     )
 
 

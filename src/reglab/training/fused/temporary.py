@@ -1,13 +1,17 @@
-"""Train experiments in packs, their runs in temporary folders: what each reaches on each example."""
+"""Train experiments in packs, their runs in temporary folders: what each comes to."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+
+from torch import Tensor
 
 from reglab.analysis.per_example_file import FILE, Examples, read
 from reglab.config.pack_settings import PackSettings
 from reglab.core.errors import Diverged, Unfused
 from reglab.tracking import RunSpec, TrackingSettings, open_run, open_runs
 from reglab.tracking.run_state import FINGERPRINT
+from reglab.training import checkpoint_files
 from reglab.training.experiment import Experiment
 from reglab.training.fit import fit
 from reglab.training.fused.best import Best
@@ -19,14 +23,29 @@ from reglab.training.fused.resume import manifest_of
 from reglab.training.recorder import Progress
 
 _NO_STORE = {"name": "none"}
+_MODEL = "model."
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """What an experiment has come to.
+
+    Attributes:
+        examples: What its weights reach on each example; None where these are too few to be kept.
+        weights: Of its model, by name, with buffers: of the best epoch where a regularizer stops
+            training, else of the last one. Averages of them are left out.
+    """
+
+    examples: Examples | None
+    weights: Mapping[str, Tensor]
 
 
 def train_together(
     experiments: Mapping[int, Experiment],
     folder: Path,
     on_progress: Callable[[int, Progress], None] | None = None,
-) -> dict[int, Examples]:
-    """Train experiments, in packs where they fit together, and return what each reaches on each example.
+) -> dict[int, Trained]:
+    """Train experiments, in packs where they fit together, and return what each has come to.
 
     Args:
         experiments: By number.
@@ -47,7 +66,7 @@ def train_together(
         return _pack(experiments, folder, on_progress)
     except Unfused as unfused:
         groups = unfused.groups or tuple((place,) for place in range(len(numbers)))
-    found: dict[int, Examples] = {}
+    found: dict[int, Trained] = {}
     for group in groups:
         found |= train_together({numbers[place]: experiments[numbers[place]] for place in group}, folder, on_progress)
     return found
@@ -55,7 +74,7 @@ def train_together(
 
 def _alone(
     number: int, experiment: Experiment, folder: Path, on_progress: Callable[[int, Progress], None] | None
-) -> dict[int, Examples]:
+) -> dict[int, Trained]:
     run = folder / f"{number}-alone"
     settings = TrackingSettings.from_config(_NO_STORE)
     tracker = open_run(settings, name=str(number), folder=run, config={}, params={}, tags={}, dataset=experiment.data)
@@ -68,12 +87,12 @@ def _alone(
         tracker.finish("KILLED")
         raise
     tracker.finish("FINISHED")
-    return _examples({number: run})
+    return {number: _read(run, experiment)}
 
 
 def _pack(
     experiments: Mapping[int, Experiment], folder: Path, on_progress: Callable[[int, Progress], None] | None
-) -> dict[int, Examples]:
+) -> dict[int, Trained]:
     numbers = list(experiments)
     pack, _ = prepare(list(experiments.values()), PackSettings())
     specs = [_spec(number, experiments[number], folder / f"{number}-of-{len(numbers)}") for number in numbers]
@@ -93,7 +112,7 @@ def _pack(
     if "KILLED" in statuses.values():
         raise KeyboardInterrupt
     finished = [place for place, status in statuses.items() if status == "FINISHED"]
-    return _examples({numbers[place]: specs[place].folder for place in finished})
+    return {numbers[place]: _read(specs[place].folder, experiments[numbers[place]]) for place in finished}
 
 
 def _spec(number: int, experiment: Experiment, folder: Path) -> RunSpec:
@@ -102,5 +121,8 @@ def _spec(number: int, experiment: Experiment, folder: Path) -> RunSpec:
     return RunSpec(str(number), folder, {}, {}, tags, experiment.data, steps=epochs, every=every)
 
 
-def _examples(folders: Mapping[int, Path]) -> dict[int, Examples]:
-    return {number: read(folder / FILE) for number, folder in folders.items() if (folder / FILE).exists()}
+def _read(folder: Path, experiment: Experiment) -> Trained:
+    kind = "best" if experiment.cocktail.stops else "last"
+    state = checkpoint_files.read(folder / "checkpoints" / f"{kind}.ckpt")["state_dict"]
+    weights = {name.removeprefix(_MODEL): value for name, value in state.items() if name.startswith(_MODEL)}
+    return Trained(read(folder / FILE) if (folder / FILE).exists() else None, weights)
