@@ -44,6 +44,7 @@ _PAGES = {
         "measures/curvature",
         "measures/calibration",
         "measures/by_class",
+        "measures/norms",
         "onset",
         "learning_curve",
         "bias_variance",

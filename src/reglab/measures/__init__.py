@@ -8,8 +8,10 @@ from reglab.measures.defaults import Gap, Memorization, Weights, default_measure
 from reglab.measures.evaluate import Evaluation, evaluate
 from reglab.measures.gap import gap, gap_of_means, gap_of_points, one_part
 from reglab.measures.losses import example_losses
+from reglab.measures.margins import Margins
 from reglab.measures.matrices import Gradients, Sparsity, Spectrum
 from reglab.measures.measure import Measure, Measured
+from reglab.measures.norms import Norms
 from reglab.measures.numbers import table, to_floats
 from reglab.measures.of_models import OfModels, measured
 from reglab.measures.probe import probe_rows, probe_size
@@ -25,10 +27,12 @@ __all__ = [
     "Evaluation",
     "Gap",
     "Gradients",
+    "Margins",
     "Measure",
     "MeasureSettings",
     "Measured",
     "Memorization",
+    "Norms",
     "OfModels",
     "Side",
     "Sparsity",
