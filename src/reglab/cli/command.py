@@ -81,6 +81,10 @@ def _dispatch(arguments: list[str]) -> int:
         from reglab.cli import report_dashboard
 
         return report_dashboard.report(rest) if command == "report" else report_dashboard.dashboard(rest)
+    if command == "rank-measures":
+        from reglab.cli.rank_measures import rank_measures
+
+        return rank_measures(rest)
     if command in ("sync", "clean"):
         from reglab.cli import sync_clean
 
@@ -93,6 +97,7 @@ def _dispatch(arguments: list[str]) -> int:
         "export",
         "register",
         "report",
+        "rank-measures",
         "dashboard",
         "sync",
         "clean",

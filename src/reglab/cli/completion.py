@@ -19,6 +19,7 @@ COMMANDS = (
     "export",
     "register",
     "report",
+    "rank-measures",
     "dashboard",
     "sync",
     "clean",
@@ -28,6 +29,7 @@ FLAGS = {
     "": ("--help", "--version"),
     "train": ("--multirun", "--config-dir", "--config-name", "--cfg", "--resolve", "--help"),
     "report": ("--uri", "--help"),
+    "rank-measures": ("--uri", "--gap", "--out", "--help"),
     "resume": ("--uri", "--here", "--help"),
     "predict": ("--uri", "--help"),
     "test": ("--uri", "--help"),
@@ -37,7 +39,7 @@ FLAGS = {
     "sync": ("--uri", "--rebuild", "--help"),
     "clean": ("--uri", "--yes", "--help"),
 }
-_TAKE_RUNS = ("resume", "predict", "test", "export", "register", "sync", "clean")
+_TAKE_RUNS = ("resume", "predict", "test", "export", "register", "rank-measures", "sync", "clean")
 _RUNS = 20  # the latest ones
 _PREFIX = re.compile(r"[+~]{0,2}")
 
