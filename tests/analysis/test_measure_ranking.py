@@ -49,6 +49,19 @@ def test_tau_is_scipys_with_ties_and_in_resamples():
     assert kendall(first, second, counts)[0] == pytest.approx(expected, rel=1e-12)
 
 
+def test_a_group_drawn_twice_is_not_compared_with_itself():
+    generator = np.random.default_rng(3)
+    first, second = generator.normal(size=(2, 6))
+    groups, counts = np.array([0, 0, 1, 1, 2, 2]), np.array([[2.0, 2, 1, 1, 0, 0]])
+    agreed = pairs = 0
+    copies = [(0, 0), (1, 0), (0, 1), (1, 1), (2, 0), (3, 0)]  # run and copy
+    for (one, copy), (two, other) in itertools.combinations(copies, 2):
+        if one != two and (groups[one] != groups[two] or copy == other):
+            agreed += np.sign(first[one] - first[two]) * np.sign(second[one] - second[two])
+            pairs += 1
+    assert kendall(first, second, counts, groups)[0] == pytest.approx(agreed / pairs)
+
+
 def test_pairs_are_those_of_a_loop():
     trials = grid(drawn(1))
     for name in ("own/noise", "own/coarse"):

@@ -159,19 +159,26 @@ def rank_measures(trials: Sequence[Trial], gap: str = "gap/loss") -> Ranking:
     return Ranking(gap, tuple(ranked), len(runs), int(numbers.max()) + 1, lost, left_out, level)
 
 
-def kendall(first: Array, second: Array, counts: Array | None = None) -> Array:
+def kendall(first: Array, second: Array, counts: Array | None = None, groups: NDArray[np.int64] | None = None) -> Array:
     """Return Kendall's tau-b of two sequences ``[runs]``, of each of some samples of them.
 
     Args:
         first, second: ``[runs]``.
         counts: How often each run is in each sample, ``[samples, runs]``; None: one sample, each once.
+        groups: Of runs that are drawn together, ``[runs]``: a copy of a group is not compared with
+            another copy of it, which would count the pairs within groups more than others.
 
     Returns:
         ``[samples]``; NaN where one of the two does not vary.
     """
     one, other = (np.sign(each[:, None] - each[None, :]) for each in (first, second))
     counts = np.ones((1, len(first))) if counts is None else counts
-    agreed, tied, untied = (((counts @ each) * counts).sum(1) for each in (one * other, abs(one), abs(other)))
+    groups = np.arange(len(first)) if groups is None else groups
+    within = groups[:, None] == groups[None, :]
+    agreed, tied, untied = (
+        ((counts @ (each * ~within)) * counts).sum(1) + counts @ (each * within).sum(1)
+        for each in (one * other, abs(one), abs(other))
+    )
     with np.errstate(invalid="ignore", divide="ignore"):
         taus: Array = agreed / np.sqrt(tied * untied)
     return taus
@@ -218,7 +225,7 @@ def _with_interval(values: Array, gaps: Array, numbers: NDArray[np.int64], level
         return Interval(tau, math.nan, math.nan)
     generator = np.random.default_rng(0)
     drawn = generator.multinomial(len(present), np.full(len(present), 1 / len(present)), _DRAWS)
-    taus = kendall(values, gaps, drawn[:, own].astype(np.float64))
+    taus = kendall(values, gaps, drawn[:, own].astype(np.float64), own)
     taus = taus[np.isfinite(taus)]
     if not len(taus):
         return Interval(tau, math.nan, math.nan)

@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from reglab.analysis.formatting import bracket, number, percent, plural
+from reglab.analysis.grouping import short_key
 from reglab.analysis.measure_ranking import LEAST_PAIRS, Ranking
 from reglab.analysis.trial import Trial
 from reglab.core.errors import UserError
@@ -61,7 +62,9 @@ def table(ranking: Ranking) -> Table:
         names = heading in ("measure", "of")
         drawn.add_column(heading, justify="left" if names else "right", overflow="fold", no_wrap=not names)
     for each in ranking.ranked[:_MOST_ROWS]:
-        cells = (each.name, bracket(each.tau), number(each.granulated), percent(each.sign_error), each.environment)
+        key, _, values = each.environment.partition(" ")
+        environment = f"{short_key(key, each.by_setting)} {values}"
+        cells = (each.name, bracket(each.tau), number(each.granulated), percent(each.sign_error), environment)
         drawn.add_row(*(Text(shown(cell)) for cell in (*cells, str(each.runs))))
     return drawn
 
