@@ -45,6 +45,7 @@ _PAGES = {
         "measures/calibration",
         "measures/by_class",
         "measures/norms",
+        "measures/flatness",
         "measures/ranking",
         "onset",
         "learning_curve",

@@ -170,22 +170,33 @@ class Gradients(Measure):
         self.rows = checked_rows(rows)
 
     def measure(self, of: Measured, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        parameters = {name: value.detach().requires_grad_() for name, value in of.parameters.items()}
-        with torch.enable_grad():
-            loss = of.losses("train", spread_rows(of.count("train"), self.rows), parameters).mean(-1).sum()
-            gradients = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
         metrics: dict[str, Tensor] = {}
-        total = loss.new_zeros(of.members)
-        for (name, value), gradient in zip(parameters.items(), gradients, strict=True):
-            squares = loss.new_zeros(of.members) if gradient is None else _squares(gradient)
+        total: Tensor | float = 0.0
+        for name, gradient in mean_gradients(of, spread_rows(of.count("train"), self.rows)).items():
+            squares = _squares(gradient)
             total = total + squares
             if of.per_layer:
                 metrics[f"gradient/{name}/norm"] = squares.sqrt()
-                metrics[f"gradient/{name}/ratio"] = (squares / _squares(value.detach()).clamp(min=TINY)).sqrt()
-        return {"gradient/all/norm": total.sqrt()} | metrics
+                metrics[f"gradient/{name}/ratio"] = (squares / _squares(of.parameters[name]).clamp(min=TINY)).sqrt()
+        return {"gradient/all/norm": torch.as_tensor(total).sqrt()} | metrics
 
     def row_passes(self, rows: int) -> float:
         return 3.0 * min(self.rows, rows)
+
+
+def mean_gradients(of: Measured, rows: Tensor) -> dict[str, Tensor]:
+    """Return the gradient of the mean loss of some training rows by name, ``[members, *shape]``; 0 by
+    parameters that it does not depend on.
+
+    Args:
+        of: The models.
+        rows: Numbers of the rows.
+    """
+    parameters = {name: value.detach().requires_grad_() for name, value in of.parameters.items()}
+    with torch.enable_grad():
+        loss = of.losses("train", rows, parameters).mean(-1).sum()
+        gradients = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True, materialize_grads=True)
+    return dict(zip(parameters, gradients, strict=True))
 
 
 def spread_rows(count: int, most: int) -> Tensor:
