@@ -50,6 +50,7 @@ _PAGES = {
         "onset",
         "learning_curve",
         "bias_variance",
+        "degrees_of_freedom",
         "tasks",
         "intervals",
         "sweeps",

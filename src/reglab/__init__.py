@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from reglab.api.bias_variance import BiasVarianceResult, bias_variance
+    from reglab.api.degrees_of_freedom import DegreesOfFreedom, degrees_of_freedom
     from reglab.api.fit import Fit, fit
     from reglab.callback.attach import attach
     from reglab.callback.regularize import Regularize
@@ -65,6 +66,7 @@ _HOMES = {
     "reglab.callback.attach": ("attach",),
     "reglab.huggingface.trainer_callback": ("TransformersCallback",),
     "reglab.api.bias_variance": ("BiasVarianceResult", "bias_variance"),
+    "reglab.api.degrees_of_freedom": ("DegreesOfFreedom", "degrees_of_freedom"),
     "reglab.api.fit": ("Fit", "fit"),
     "reglab.config.sweep_functions": ("linear", "log"),
     "reglab.sweeps.function_sweep": ("Sweep", "sweep"),
@@ -89,6 +91,8 @@ __all__ = [  # noqa: RUF022 - grouped as a reader looks for them
     "linear",
     "bias_variance",
     "BiasVarianceResult",
+    "degrees_of_freedom",
+    "DegreesOfFreedom",
     "Regularizer",
     "MeasureSettings",
     "UserError",
