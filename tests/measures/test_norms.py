@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import reglab
 from reglab.core.errors import UserError
-from reglab.measures import Norms, OfModels, measured
+from reglab.measures import Gap, Norms, OfModels, measured
 
 ROWS = (torch.zeros(3, 4, dtype=torch.float64), torch.tensor([0, 1, 2]))
 
@@ -89,6 +90,16 @@ def test_other_parts_are_refused_by_name(part: nn.Module, told: str) -> None:
     with pytest.raises(UserError, match=rf"this model has {told}: set measure\.norms\.path=false"):
         numbers(model)
     assert math.isfinite(numbers(model, path=False)["log_spectral_product"])
+
+
+def test_a_model_without_paths_is_refused_before_training() -> None:
+    data = reglab.dataset(torch.randn(40, 4), torch.randint(0, 2, (40,)))
+    model = nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 2))
+    measure = reglab.MeasureSettings(measures={"gap": Gap(), "norms": Norms(path=True, every="end")})
+    before = model[0].weight.clone()
+    with pytest.raises(UserError, match=r"this model has Tanh: set measure\.norms\.path=false"):
+        reglab.fit(model, data, epochs=1, measure=measure)
+    assert torch.equal(model[0].weight, before)
 
 
 def test_weights_of_zero_have_finite_logarithms() -> None:

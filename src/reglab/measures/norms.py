@@ -59,6 +59,10 @@ class Norms(Measure):
             raise ValueError(f"path={path} must be true or false")
         self.path = path
 
+    def check_model(self, model: nn.Module) -> None:
+        if self.path:
+            check_paths(model)
+
     def measure(self, of: Measured, state: dict[str, Tensor]) -> dict[str, Tensor]:
         metrics = {"norms/path": path_norm(of)} if self.path else {}
         spectral = spectral_norms(of, state)
@@ -93,14 +97,7 @@ def path_norm(of: Measured) -> Tensor:
     Raises:
         UserError: Where a model has other parts than those whose paths these outputs sum over.
     """
-    unfit = _unfit(of.model) or next(
-        (f"the frozen parameter {name}" for name, _ in of.model.named_parameters() if name not in of.parameters), ""
-    )
-    if unfit:
-        raise UserError(
-            "measure.norms.path=true sums over the paths of linear layers, convolutions, ReLU, flattening, dropout "
-            f"and sums, and this model has {unfit}: set measure.norms.path=false"
-        )
+    check_paths(of.model)
     ones = torch.ones_like(of.inputs("train", torch.zeros(1, dtype=torch.int64))[0], dtype=torch.float64)
 
     def total(state: dict[str, Tensor]) -> Tensor:
@@ -110,6 +107,17 @@ def path_norm(of: Measured) -> Tensor:
     squares = {name: value.detach().double().square() for name, value in of.parameters.items()}
     with torch.no_grad(), evaluation_mode(of.model):
         return vmap(total)(squares).sqrt()
+
+
+def check_paths(model: nn.Module) -> None:
+    """Raise UserError where a model has other parts than those whose paths ``path_norm`` sums over."""
+    frozen = (f"the frozen parameter {name}" for name, each in model.named_parameters() if not each.requires_grad)
+    unfit = _unfit(model) or next(frozen, "")
+    if unfit:
+        raise UserError(
+            "measure.norms.path=true sums over the paths of linear layers, convolutions, ReLU, flattening, dropout "
+            f"and sums, and this model has {unfit}: set measure.norms.path=false"
+        )
 
 
 def _unfit(model: nn.Module) -> str:
