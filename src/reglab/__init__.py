@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from reglab.api.bias_variance import BiasVarianceResult, bias_variance
     from reglab.api.claims import Claims, claims
+    from reglab.api.degrees_of_freedom import DegreesOfFreedom, degrees_of_freedom
     from reglab.api.fit import Fit, fit
     from reglab.callback.attach import attach
     from reglab.callback.regularize import Regularize
@@ -67,6 +68,7 @@ _HOMES = {
     "reglab.huggingface.trainer_callback": ("TransformersCallback",),
     "reglab.api.bias_variance": ("BiasVarianceResult", "bias_variance"),
     "reglab.api.claims": ("Claims", "claims"),
+    "reglab.api.degrees_of_freedom": ("DegreesOfFreedom", "degrees_of_freedom"),
     "reglab.api.fit": ("Fit", "fit"),
     "reglab.config.sweep_functions": ("linear", "log"),
     "reglab.sweeps.function_sweep": ("Sweep", "sweep"),
@@ -93,6 +95,8 @@ __all__ = [  # noqa: RUF022 - grouped as a reader looks for them
     "BiasVarianceResult",
     "claims",
     "Claims",
+    "degrees_of_freedom",
+    "DegreesOfFreedom",
     "Regularizer",
     "MeasureSettings",
     "UserError",

@@ -7,6 +7,13 @@ import pytest
 
 from reglab.api.claims import run
 from reglab.cli.command import main
+from reglab.cli.completion import CLAIMS, complete
+
+
+def test_claims_are_completed() -> None:
+    assert tuple(run.CLAIMS) == CLAIMS
+    assert complete("reglab claims l1", []) == ["l1_zeros"]
+    assert complete("reglab claims gap rep", []) == ["repetitions="]
 
 
 @pytest.fixture

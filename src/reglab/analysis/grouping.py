@@ -43,7 +43,7 @@ def candidates(
     expected = _repeats(trials, by_block=jobs is not None and jobs <= len({trial.job for trial in trials}))
     blocks: dict[str, dict[object, Group]] = {}
     for trial in trials:
-        setting = tuple(sorted(_setting(trial.params).items())), trial.strength
+        setting = tuple(sorted(setting_of(trial.params).items())), trial.strength
         blocks.setdefault(trial.block, {}).setdefault(setting, []).append(trial)
     all_candidates: list[Candidate] = []
     failed: list[Trial] = []
@@ -72,7 +72,8 @@ def _repeat(trial: Trial) -> tuple[str, ...]:
     return (*trial.repeat(), *trial.within_split[1:])
 
 
-def _setting(params: Mapping[str, str]) -> dict[str, str]:
+def setting_of(params: Mapping[str, str]) -> dict[str, str]:
+    """Return the params that make a run's setting: without seeds, splits, replicas and bookkeeping."""
     return {
         key: value
         for key, value in params.items()
@@ -110,7 +111,7 @@ class _Swept:
 
 
 def _swept(groups: Sequence[Group]) -> _Swept:
-    firsts = [(group[0], _setting(group[0].params)) for group in groups]
+    firsts = [(group[0], setting_of(group[0].params)) for group in groups]
     keys = dict.fromkeys(key for _, setting in firsts for key in setting)
     # A tag keeps six digits of what the config holds in full; where two numbers follow the
     # strength, the first is it.

@@ -117,9 +117,9 @@ def bias_variance(
     Raises:
         UserError: For bad input, or if all trainings diverged.
     """
-    settings = _settings(regularizers)
+    settings = named_settings(regularizers)
     _check(model, data, replicas, resample, seeds, level)
-    models = [_start(model, seed) for seed in range(seeds)]
+    models = [starting_module(model, seed) for seed in range(seeds)]
     samples = resampled(data, replicas, resample)
     length = take_length({"max_epochs": epochs}, len(samples[0].train), batch_size, "epochs")
     schedule = scheduler_config(scheduler)
@@ -141,7 +141,7 @@ def bias_variance(
     return BiasVarianceResult(_decomposed(examples, trials, data.task, level), len(jobs) - len(examples))
 
 
-def _settings(given: object) -> dict[str, dict[str, Regularizer]]:
+def named_settings(given: object) -> dict[str, dict[str, Regularizer]]:
     """Return the members of each setting, by its name."""
     if isinstance(given, Regularizer):
         given = [given]
@@ -191,7 +191,7 @@ def _check(model: object, data: object, replicas: object, resample: str, seeds: 
         raise UserError(f"level={level!r} must be between 0 and 1")
 
 
-def _start(model: nn.Module | Callable[[], nn.Module], seed: int) -> nn.Module:
+def starting_module(model: nn.Module | Callable[[], nn.Module], seed: int) -> nn.Module:
     """Return the module with the weights that trainings of a seed start from."""
     if isinstance(model, nn.Module):
         check_plain(type(model), "model")

@@ -85,6 +85,10 @@ def _dispatch(arguments: list[str]) -> int:
         from reglab.cli.claims import claims
 
         return claims(rest)
+    if command == "rank-measures":
+        from reglab.cli.rank_measures import rank_measures
+
+        return rank_measures(rest)
     if command in ("sync", "clean"):
         from reglab.cli import sync_clean
 
@@ -97,6 +101,7 @@ def _dispatch(arguments: list[str]) -> int:
         "export",
         "register",
         "report",
+        "rank-measures",
         "dashboard",
         "claims",
         "sync",

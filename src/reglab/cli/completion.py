@@ -19,7 +19,9 @@ COMMANDS = (
     "export",
     "register",
     "report",
+    "rank-measures",
     "dashboard",
+    "claims",
     "sync",
     "clean",
     "completion",
@@ -28,6 +30,7 @@ FLAGS = {
     "": ("--help", "--version"),
     "train": ("--multirun", "--config-dir", "--config-name", "--cfg", "--resolve", "--help"),
     "report": ("--uri", "--help"),
+    "rank-measures": ("--uri", "--gap", "--out", "--help"),
     "resume": ("--uri", "--here", "--help"),
     "predict": ("--uri", "--help"),
     "test": ("--uri", "--help"),
@@ -37,7 +40,9 @@ FLAGS = {
     "sync": ("--uri", "--rebuild", "--help"),
     "clean": ("--uri", "--yes", "--help"),
 }
-_TAKE_RUNS = ("resume", "predict", "test", "export", "register", "sync", "clean")
+CLAIMS = ("noise", "gap", "tradeoff", "l1_zeros", "l2_spread", "choice")
+_CLAIM_KEYS = ("repetitions=", "counterexample=true", "out=")
+_TAKE_RUNS = ("resume", "predict", "test", "export", "register", "rank-measures", "sync", "clean")
 _RUNS = 20  # the latest ones
 _PREFIX = re.compile(r"[+~]{0,2}")
 
@@ -56,6 +61,8 @@ def complete(line: str, folders: Sequence[Path]) -> list[str]:
         return _with_prefix(token, FLAGS.get(command, ("--help",)))
     if command == "completion":
         return _with_prefix(token, SCRIPTS)
+    if command == "claims":
+        return _with_prefix(token, [*CLAIMS, *_CLAIM_KEYS])
     if command in _TAKE_RUNS:
         return _with_prefix(token, _recent())
     if command == "train":

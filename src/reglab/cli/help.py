@@ -18,6 +18,7 @@ usage: reglab COMMAND [...]
   export RUN [format=onnx]     write its model for other programs           reglab export --help
   register RUN name=NAME       register its model in MLflow                 reglab register --help
   report SWEEP                 write the report of a sweep again            reglab report --help
+  rank-measures SWEEP [...]    which measures predict the gap of its runs   reglab rank-measures --help
   dashboard                    open MLflow's dashboard of your runs         reglab dashboard --help
   claims [NAME ...]            answer questions about regularization        reglab claims --help
   sync [FOLDER ...]            send to MLflow what it does not have yet     reglab sync --help

@@ -6,10 +6,14 @@ from reglab.measures.configured import measure_settings
 from reglab.measures.curvature import Curvature
 from reglab.measures.defaults import Gap, Memorization, Weights, default_measures
 from reglab.measures.evaluate import Evaluation, evaluate
+from reglab.measures.flatness import Flatness
 from reglab.measures.gap import gap, gap_of_means, gap_of_points, one_part
+from reglab.measures.gradient_noise import GradientNoise
 from reglab.measures.losses import example_losses
+from reglab.measures.margins import Margins
 from reglab.measures.matrices import Gradients, Sparsity, Spectrum
 from reglab.measures.measure import Measure, Measured
+from reglab.measures.norms import Norms
 from reglab.measures.numbers import table, to_floats
 from reglab.measures.of_models import OfModels, measured
 from reglab.measures.probe import probe_rows, probe_size
@@ -23,12 +27,16 @@ __all__ = [
     "Calibration",
     "Curvature",
     "Evaluation",
+    "Flatness",
     "Gap",
+    "GradientNoise",
     "Gradients",
+    "Margins",
     "Measure",
     "MeasureSettings",
     "Measured",
     "Memorization",
+    "Norms",
     "OfModels",
     "Side",
     "Sparsity",

@@ -1,6 +1,7 @@
 """Measures of the weights as matrices: their spectral norm, and how much of them is zero."""
 
 import math
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -10,7 +11,7 @@ from reglab.measures.measure import Measure, Measured
 
 _COLUMNS = 4  # of the block that is iterated: close singular values do not slow it down
 _FIRST, _LATER = 30, 3  # iterations, from random columns and from those of the last call
-_TINY = torch.finfo(torch.float32).tiny
+TINY = torch.finfo(torch.float32).tiny
 
 
 class Spectrum(Measure):
@@ -36,20 +37,32 @@ class Spectrum(Measure):
     charts = ("weights/all/spectral_norm",)
 
     def measure(self, of: Measured, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        norms: dict[str, Tensor] = {}
-        ranks: dict[str, Tensor] = {}
-        for name, weight in of.weights.items():
-            if weight.dim() > 2:  # the members' axis is the first
-                matrix = _matrix(of.whole(name))
-                norms[name] = largest_singular_value(matrix, state, name)
-                ranks[name] = matrix.square().sum((1, 2)) / norms[name].square().clamp(min=_TINY)
+        norms = spectral_norms(of, state)
         if not norms:
             return {}
+        ranks = {name: _squares(of.whole(name)) / norm.square().clamp(min=TINY) for name, norm in norms.items()}
         metrics = {"weights/all/spectral_norm": torch.stack(list(norms.values())).amax(0)}
         if of.per_layer:
             metrics |= {f"weights/{name}/spectral_norm": norm for name, norm in norms.items()}
             metrics |= {f"weights/{name}/stable_rank": rank for name, rank in ranks.items()}
         return metrics
+
+
+def spectral_norms(of: Measured, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the spectral norm of each weight of two or more axes, ``[members]``, see ``Spectrum``.
+
+    Args:
+        of: With whole weights.
+        state: Keeps the iterated columns by the weights' names; changed.
+    """
+    # The members' axis is the first.
+    matrices = {name: _matrix(of.whole(name)) for name, weight in of.weights.items() if weight.dim() > 2}
+    return {name: largest_singular_value(matrix, state, name) for name, matrix in matrices.items()}
+
+
+def sum_of_logs(norms: Sequence[Tensor]) -> Tensor:
+    """Return ``sum log norm``, float64 ``[members]``; a norm of 0 counts as the least float32."""
+    return torch.stack([norm.double().clamp(min=TINY).log() for norm in norms]).sum(0)
 
 
 def largest_singular_value(matrices: Tensor, state: dict[str, Tensor], name: str) -> Tensor:
@@ -108,7 +121,7 @@ class Sparsity(Measure):
         size, groups = 0, {"outputs": 0, "inputs": 0}
         zeros: dict[str, list[Tensor]] = {"outputs": [], "inputs": []}
         for name in of.weights:
-            weight = _wide(of.whole(name))
+            weight = wide(of.whole(name))
             own = _moments(weight.flatten(1))
             sums.append(own)
             size += weight[0].numel()
@@ -157,22 +170,33 @@ class Gradients(Measure):
         self.rows = checked_rows(rows)
 
     def measure(self, of: Measured, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        parameters = {name: value.detach().requires_grad_() for name, value in of.parameters.items()}
-        with torch.enable_grad():
-            loss = of.losses("train", spread_rows(of.count("train"), self.rows), parameters).mean(-1).sum()
-            gradients = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
         metrics: dict[str, Tensor] = {}
-        total = loss.new_zeros(of.members)
-        for (name, value), gradient in zip(parameters.items(), gradients, strict=True):
-            squares = loss.new_zeros(of.members) if gradient is None else _squares(gradient)
+        total: Tensor | float = 0.0
+        for name, gradient in mean_gradients(of, spread_rows(of.count("train"), self.rows)).items():
+            squares = _squares(gradient)
             total = total + squares
             if of.per_layer:
                 metrics[f"gradient/{name}/norm"] = squares.sqrt()
-                metrics[f"gradient/{name}/ratio"] = (squares / _squares(value.detach()).clamp(min=_TINY)).sqrt()
-        return {"gradient/all/norm": total.sqrt()} | metrics
+                metrics[f"gradient/{name}/ratio"] = (squares / _squares(of.parameters[name]).clamp(min=TINY)).sqrt()
+        return {"gradient/all/norm": torch.as_tensor(total).sqrt()} | metrics
 
     def row_passes(self, rows: int) -> float:
         return 3.0 * min(self.rows, rows)
+
+
+def mean_gradients(of: Measured, rows: Tensor) -> dict[str, Tensor]:
+    """Return the gradient of the mean loss of some training rows by name, ``[members, *shape]``; 0 by
+    parameters that it does not depend on.
+
+    Args:
+        of: The models.
+        rows: Numbers of the rows.
+    """
+    parameters = {name: value.detach().requires_grad_() for name, value in of.parameters.items()}
+    with torch.enable_grad():
+        loss = of.losses("train", rows, parameters).mean(-1).sum()
+        gradients = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True, materialize_grads=True)
+    return dict(zip(parameters, gradients, strict=True))
 
 
 def spread_rows(count: int, most: int) -> Tensor:
@@ -197,16 +221,17 @@ def checked_rows(rows: object) -> int:
 
 
 def _matrix(weight: Tensor) -> Tensor:
-    return _wide(weight).flatten(2)
+    return wide(weight).flatten(2)
 
 
-def _wide(weight: Tensor) -> Tensor:
+def wide(weight: Tensor) -> Tensor:
+    """Return a detached tensor in at least float32."""
     weight = weight.detach()
     return weight.float() if weight.dtype in (torch.float16, torch.bfloat16) else weight
 
 
 def _squares(values: Tensor) -> Tensor:
-    return _wide(values).flatten(1).square().sum(1)
+    return wide(values).flatten(1).square().sum(1)
 
 
 def _moments(flat: Tensor) -> Tensor:

@@ -171,6 +171,11 @@ class Measure:
     def check(self, task: Task) -> None:
         """Raise UserError, naming the setting to change, where a task's data cannot be measured."""
 
+    def check_model(self, model: nn.Module) -> None:
+        """Raise UserError, naming the setting to change, where a model cannot be measured; called before
+        training with the model as it was built.
+        """
+
     def __eq__(self, other: object) -> bool:
         return type(other) is type(self) and vars(other) == vars(self)
 

@@ -88,6 +88,8 @@ def check_experiment(experiment: Experiment) -> None:
         why = "trainer=fsdp leaves each rank a part of them: use trainer=ddp"
         experiment.measure.check_needs({"function": why})
     experiment.measure.check(experiment.data.task, experiment.data.weighted)
+    for measure in experiment.measure.named.values():
+        measure.check_model(experiment.model)
     for part in (experiment.data.train, experiment.data.val, experiment.data.test):
         check_rows(experiment.data.criterion, len(part))
     _check_weights(experiment)

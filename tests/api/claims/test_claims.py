@@ -25,7 +25,7 @@ from reglab.regularizers import L1, L2
 REPETITIONS = 6
 # Shorter trainings than those of the command, which say the same.
 SHORT: Mapping[str, Mapping[str, Any]] = {
-    "noise": {"lr": 6e-3, "epochs": 35},
+    "noise": {"epochs": 35, "width": 64},
     "gap": {"lr": 5e-3, "epochs": 20},
     "choice": {"lr": 5e-3, "epochs": 20},
     "tradeoff": {"lr": 3e-2, "epochs": 40, "samples": 4},
