@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 
+import forked
 from reglab import UserError
 from reglab.api import spawn
 from reglab.data.arrays import dataset
@@ -53,8 +54,7 @@ told["spawned"] = dict(fit("ddp_spawn", plain).metrics)
 
 def kernel(cell: str, folder: Path) -> dict[str, Any]:
     """Run ``cell`` in a process of its own and return what it told; no process of it is left."""
-    command = [sys.executable, str(Path(__file__).with_name("kernel.py"))]
-    ended = subprocess.run(command, input=cell, capture_output=True, text=True, cwd=folder, check=False)
+    ended = forked.run([Path(__file__).with_name("kernel.py"), cell], cwd=folder, interpreters=2)
     assert ended.returncode == 0, ended.stderr[-3000:]
     told: dict[str, Any] = json.loads((folder / "told.json").read_text())
     assert told["left"] == []
