@@ -21,13 +21,16 @@ import subprocess
 import sys
 import threading
 import types
+import weakref
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
 from fcntl import F_DUPFD, fcntl
 from multiprocessing import util
 from pathlib import Path
 from typing import Any
+
+from reglab.processes.rank_processes import free_port
 
 _ENVIRONMENT = dict(os.environ)  # before any test changes it
 _FREE = 512  # descriptors from here on are used by nobody
@@ -58,17 +61,19 @@ class Popen:
         }
         self.pid = _server().ask(asked, [theirs for _, theirs in pipes])
         self._ended = os.pidfd_open(self.pid)
+        weakref.finalize(self, os.close, self._ended)
+        self._one_asks = threading.Lock()
         for _, theirs in pipes:
             os.close(theirs)
         self.stdout, self.stderr = (os.fdopen(ours, encoding="utf-8", errors="replace") for ours, _ in pipes)
 
     def wait(self, timeout: float | None = None) -> int:
         """Return the exit code, -n where signal n ended it. Raises TimeoutExpired."""
-        if self.returncode is None:
-            if not select.select([self._ended], [], [], timeout)[0]:
-                raise subprocess.TimeoutExpired(self.args, timeout or 0)
-            self.returncode = _server().ask({"ended": self.pid})
-            os.close(self._ended)
+        if self.returncode is None and not select.select([self._ended], [], [], timeout)[0]:
+            raise subprocess.TimeoutExpired(self.args, timeout or 0)
+        with self._one_asks:
+            if self.returncode is None:
+                self.returncode = _server().ask({"ended": self.pid})
         return self.returncode
 
     def poll(self) -> int | None:
@@ -97,6 +102,31 @@ def run(arguments: Sequence[object], **given: Any) -> "subprocess.CompletedProce
     return subprocess.CompletedProcess(process.args, process.wait(), said, errors)
 
 
+def torchrun(ranks: int, arguments: Sequence[object], cwd: Path, **variables: str) -> None:
+    """Run ``torchrun --nproc-per-node=RANKS ARGUMENTS``. Raises AssertionError with what the first to fail said."""
+    common = {
+        **variables,
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": free_port(),
+        "WORLD_SIZE": ranks,
+        "LOCAL_WORLD_SIZE": ranks,
+    }
+    common |= {"GROUP_RANK": 0, "TORCHELASTIC_RUN_ID": "none", "TORCHELASTIC_RESTART_COUNT": 0}
+    processes = []
+    for rank in range(ranks):
+        own = {name: str(value) for name, value in {**common, "RANK": rank, "LOCAL_RANK": rank}.items()}
+        processes.append(Popen(arguments, cwd, {**os.environ, **own}, interpreters=0))
+    failed = ""
+    with ThreadPoolExecutor(ranks) as threads:
+        ends = {threads.submit(process.communicate): process for process in processes}
+        for end in as_completed(ends):
+            if (code := ends[end].wait()) and not failed:
+                failed = end.result()[1] or f"exit code {code}"
+                for process in processes:  # they would wait for it
+                    process.send_signal(signal.SIGKILL)
+    assert not failed, failed
+
+
 class _Server:
     """The process that has imported everything."""
 
@@ -113,11 +143,12 @@ class _Server:
             text=True,
         )
         theirs.close()
+        self._one_at_a_time = threading.Lock()
         atexit.register(self._end)
 
     def ask(self, message: dict[str, Any], descriptors: Sequence[int] = ()) -> int:
         """Send a message and return the answer."""
-        with suppress(OSError):
+        with suppress(OSError), self._one_at_a_time:
             socket.send_fds(self._channel, [json.dumps(message).encode()], descriptors)
             if answer := self._channel.recv(_MAX_BYTES):
                 return int(answer)
@@ -144,9 +175,10 @@ def _serve(channel: socket.socket) -> dict[str, Any]:
         if "ended" in asked:
             answer = os.waitstatus_to_exitcode(os.waitpid(asked["ended"], 0)[1])
         elif (answer := os.fork()) == 0:
+            channel.close()
             for number, given in enumerate(descriptors, 1):
                 os.dup2(given, number)
-            os.closerange(3, _FREE)
+                os.close(given)
             os.setsid()
             _place(asked)
             return asked
@@ -164,6 +196,7 @@ def _place(asked: dict[str, Any]) -> None:
 def _become(arguments: list[str]) -> None:
     """Do what ``python ARGUMENTS`` does."""
     first, *words = arguments
+    sys.path[1:1] = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
     if first == "-m":
         sys.argv, sys.path[0] = words, str(Path.cwd())
         runpy.run_module(words[0], run_name="__main__", alter_sys=True)
@@ -217,11 +250,13 @@ def _wait_for_use(channel: socket.socket) -> None:
     if not packet:
         os._exit(0)  # nobody needs it
     asked = json.loads(packet)
+    channel.close()
     kept = [fcntl(given, F_DUPFD, _FREE) for given in descriptors]
-    os.closerange(3, _FREE)
-    for given, number in zip(kept, asked["numbers"], strict=True):
+    for given in descriptors:
+        os.close(given)
+    for given, number in zip(kept, asked["numbers"], strict=True):  # of its parent, where they are free but for these
         os.dup2(given, number)
-    os.closerange(_FREE, 2 * _FREE)
+        os.close(given)
     _place(asked)
     if asked["interrupts"]:
         signal.signal(signal.SIGINT, signal.default_int_handler)
