@@ -4,8 +4,6 @@ They end as one in this process does, whatever happens in one of them.
 """
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -153,6 +151,6 @@ def test_a_script_that_trains_wherever_it_is_imported_is_told_of_the_guard(tmp_p
         "model = nn.Sequential(nn.Linear(64, 400), nn.Linear(400, 10))\n"
         "reglab.fit(model, data, epochs=1, trainer={'accelerator': 'cpu', 'devices': 2, 'strategy': 'ddp_spawn'})\n"
     )
-    ended = subprocess.run([sys.executable, script], cwd=tmp_path, capture_output=True, text=True, check=False)
+    ended = forked.run([script], cwd=tmp_path, interpreters=2)
     assert ended.returncode == 1
     assert "put reglab.fit under if __name__ == '__main__'" in ended.stderr.splitlines()[-1]
