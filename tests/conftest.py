@@ -5,7 +5,8 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from multiprocessing import forkserver
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,18 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MKL_NUM_THREADS", "1")
 # A shell's background command has SIGINT ignored, and so have its children: tests of Ctrl-C would wait for ever.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _preload(names: Sequence[str]) -> None:
+    """Preload what reglab's launchers do: a test process has one fork server, and keeps the first that a test starts.
+
+    One that had imported nothing would leave ten seconds of imports to each child of all later sweeps.
+    """
+    needed = ("reglab.training.job", "reglab.tracking.mlflow.runs", "sklearn.datasets")
+    forkserver._forkserver.set_forkserver_preload([*names, *needed])
+
+
+forkserver.set_forkserver_preload = _preload
 
 
 def _writers() -> set[threading.Thread]:

@@ -72,4 +72,4 @@ def run(cell: str) -> None:
 
 
 if __name__ == "__main__":
-    run(sys.stdin.read())
+    run(sys.argv[1])

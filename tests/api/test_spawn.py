@@ -4,14 +4,13 @@ They end as one in this process does, whatever happens in one of them.
 """
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+import forked
 from reglab import UserError
 from reglab.api import spawn
 from reglab.data.arrays import dataset
@@ -53,8 +52,7 @@ told["spawned"] = dict(fit("ddp_spawn", plain).metrics)
 
 def kernel(cell: str, folder: Path) -> dict[str, Any]:
     """Run ``cell`` in a process of its own and return what it told; no process of it is left."""
-    command = [sys.executable, str(Path(__file__).with_name("kernel.py"))]
-    ended = subprocess.run(command, input=cell, capture_output=True, text=True, cwd=folder, check=False)
+    ended = forked.run([Path(__file__).with_name("kernel.py"), cell], cwd=folder, interpreters=2)
     assert ended.returncode == 0, ended.stderr[-3000:]
     told: dict[str, Any] = json.loads((folder / "told.json").read_text())
     assert told["left"] == []
@@ -153,6 +151,6 @@ def test_a_script_that_trains_wherever_it_is_imported_is_told_of_the_guard(tmp_p
         "model = nn.Sequential(nn.Linear(64, 400), nn.Linear(400, 10))\n"
         "reglab.fit(model, data, epochs=1, trainer={'accelerator': 'cpu', 'devices': 2, 'strategy': 'ddp_spawn'})\n"
     )
-    ended = subprocess.run([sys.executable, script], cwd=tmp_path, capture_output=True, text=True, check=False)
+    ended = forked.run([script], cwd=tmp_path, interpreters=2)
     assert ended.returncode == 1
     assert "put reglab.fit under if __name__ == '__main__'" in ended.stderr.splitlines()[-1]

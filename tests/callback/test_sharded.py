@@ -1,8 +1,5 @@
 """``Regularize`` on weights that FSDP2 shards, by two gloo processes: what one process does, also resumed."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +9,7 @@ from torch import distributed, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import Shard, distribute_tensor
 
+import forked
 import reglab
 from callback.own_module import LIGHTNING_WARNS, assert_same
 from callback.sharded_ranks import CASES, train
@@ -30,10 +28,7 @@ def by_two(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """Return what two processes trained."""
     folder = tmp_path_factory.mktemp("two")
     script = Path(__file__).parent / "sharded_ranks.py"
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script)]
-    environment = {**os.environ, "PYTHONPATH": str(script.parents[1]), "OMP_NUM_THREADS": "1"}
-    ended = subprocess.run([*launch, folder], capture_output=True, text=True, env=environment, check=False)
-    assert ended.returncode == 0, ended.stderr[-5000:]
+    forked.torchrun(2, [script, folder], folder, PYTHONPATH=str(script.parents[1]))
     results: dict[str, Any] = torch.load(folder / "results.pt", weights_only=True)
     return results
 

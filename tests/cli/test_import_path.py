@@ -37,7 +37,7 @@ TRAIN = (
     *("trainer.max_epochs=1", "trainer.accelerator=cpu", "tracking=none"),
 )
 SMALL = ("train", "data=wine", "trainer.max_epochs=1", "trainer.accelerator=cpu", "tracking=none")
-SWEEP = ("hydra.mode=MULTIRUN", "seed=0,1", "sweep.report=false", "hydra.launcher.workers=1")
+SWEEP = ("hydra.mode=MULTIRUN", "seed=0", "sweep.report=false", "hydra.launcher.workers=1")
 RANKS = ("hydra/launcher=process", "trainer.devices=2", "trainer.strategy=ddp")
 
 

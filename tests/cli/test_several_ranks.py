@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
+import forked
 from reglab.cli import train
 from reglab.core.errors import UserError
 from reglab.processes import rank_consistency, rank_environment
@@ -78,21 +79,13 @@ def test_under_torchrun_a_typo_is_told_once(tmp_path: Path) -> None:
 
 def srun(folder: Path, **more: str) -> tuple[list[int], list[tuple[str, str]]]:
     """Do what ``srun --ntasks=2`` would, and return the exit codes, and what each process said."""
-    words = [sys.executable, "-m", "reglab", "train", *SMALL, *OWN]
+    words = ["-m", "reglab", "train", *SMALL, *OWN]
     common = {**os.environ, **SLURM, "MASTER_PORT": str(free_port()), **more}
     tasks = [
-        subprocess.Popen(
-            words,
-            cwd=folder,
-            env={**common, "SLURM_PROCID": rank, "SLURM_LOCALID": rank},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in "01"
+        forked.Popen(words, cwd=folder, env={**common, "SLURM_PROCID": rank, "SLURM_LOCALID": rank}) for rank in "01"
     ]
     said = [task.communicate() for task in tasks]
-    return [task.returncode for task in tasks], said
+    return [task.wait() for task in tasks], said
 
 
 def test_a_slurm_job_that_is_told_to_end_saves_and_goes_on_when_it_is_requeued(tmp_path: Path) -> None:

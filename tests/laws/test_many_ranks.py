@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import laws_harness as harness
@@ -12,6 +10,7 @@ import pytest
 import torch
 from many_ranks import CASES, SIGNALLED, STRATEGIES, cases, job, signalled, trained
 
+import forked
 from reglab.analysis.per_example_file import FILE
 from reglab.analysis.per_example_file import read as read_examples
 from reglab.tracking import opening
@@ -30,11 +29,7 @@ def trained_by(tmp_path_factory: pytest.TempPathFactory, alone: Path) -> dict[in
 def _torchrun(ranks: int, folder: Path, cut: Path) -> Path:
     for strategy in STRATEGIES:
         shutil.copytree(cut / "checkpoints", folder / strategy / "from_one" / "checkpoints")
-    script = Path(__file__).parent / "many_ranks.py"
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
-    ended = subprocess.run([*launch, script, folder], capture_output=True, text=True, cwd=folder, check=False)
-    told = [line for line in ended.stderr.splitlines() if line.startswith("[rank")]  # torchrun's own report is long
-    assert ended.returncode == 0, "\n".join(told)
+    forked.torchrun(ranks, [Path(__file__).with_name("many_ranks.py"), folder], cwd=folder)
     return folder
 
 

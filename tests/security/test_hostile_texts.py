@@ -3,14 +3,13 @@
 import re
 import shutil
 import sqlite3
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+import forked
 from reglab.cli import command as cli
 from reglab.tracking.folder import read_identity
 from security.hostile_folders import change_identity
@@ -28,9 +27,9 @@ STEERS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066
 def made(tmp_path_factory: pytest.TempPathFactory, template: Path) -> Path:
     folder = tmp_path_factory.mktemp("made")
     shutil.copy(template, folder / "reglab.db")
-    command = [sys.executable, "-m", "reglab", "train", *WORDS, "hydra.sweep.dir=runs/it", "sweep.test=false"]
-    done = subprocess.run(command, cwd=folder, capture_output=True, check=False, timeout=300)
-    assert done.returncode == 0, done.stderr.decode()
+    words = ["train", *WORDS, "hydra.sweep.dir=runs/it", "sweep.test=false"]
+    done = forked.run(["-m", "reglab", *words], cwd=folder)
+    assert done.returncode == 0, done.stderr
     return folder
 
 

@@ -3,7 +3,6 @@
 import logging
 import os
 import shutil
-import subprocess
 import sys
 import traceback
 import urllib.parse
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import forked
 from reglab.cli import command as cli
 from reglab.config import trust
 from reglab.core import secrets
@@ -114,10 +114,9 @@ def test_no_secret_leaves_a_worker(folder):
     """A sweep of which one job finishes and one raises."""
     value = f"{NESTED},{VALUE.partition('=')[2].replace('}', '}!')}"
     named = "name='of ${oc.env:SHORT}'"
-    command = [sys.executable, "-m", "reglab", "train", "-m", *WORDS, value, named, "hydra.launcher.workers=1"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HYDRA_FULL_ERROR": "1"}
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, check=False, timeout=300)
-    printed = (done.stdout + done.stderr).decode()
+    words = ["train", "-m", *WORDS, value, named, "hydra.launcher.workers=1"]
+    done = forked.run(["-m", "reglab", *words], cwd=folder, env={**os.environ, "HYDRA_FULL_ERROR": "1"})
+    printed = done.stdout + done.stderr
     assert leaks(folder, printed) == []
     assert (done.returncode, "the service refused ***! at" in printed) == (1, True), printed
     assert list(folder.rglob("error.txt"))

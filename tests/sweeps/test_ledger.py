@@ -3,8 +3,6 @@
 import os
 import shutil
 import signal
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import chdir, redirect_stderr, redirect_stdout
@@ -15,6 +13,7 @@ from typing import Any
 
 import pytest
 
+import forked
 from reglab.core.errors import UserError
 from reglab.launchers import local
 from reglab.launchers.display import Display
@@ -156,7 +155,7 @@ def test_failed_and_dead_jobs_run_again(sweep: Again) -> None:
     sweep(*words)
     failed, dead, lost, torn = [run.info.run_id for run in sweep.jobs]
     sweep.case.client.set_terminated(failed, "FAILED")
-    subprocess.run([sys.executable, "-c", DIE, sweep.folder / "1"], check=False)
+    forked.run(["-c", DIE, sweep.folder / "1"], cwd=sweep.case.folder)
     sweep.case.client.update_run(lost, "RUNNING")
     shutil.rmtree(sweep.folder / "2")
     sweep.case.client.update_run(torn, "RUNNING")
@@ -217,7 +216,7 @@ def test_the_same_command_given_while_the_first_checks_its_data_is_one_sweep(
 
     def meanwhile(*_: Any, **__: Any) -> None:
         if not others:
-            others.append(subprocess.run([sys.executable, "-m", "reglab", "train", *words], cwd=sweep.case.folder))
+            others.append(forked.run(["-m", "reglab", "train", *words], cwd=sweep.case.folder))
 
     monkeypatch.setattr("reglab.sweeps.sweep.check_data", meanwhile)
     code, told = sweep("seed=0")

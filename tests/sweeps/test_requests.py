@@ -10,6 +10,7 @@ import pytest
 import yaml
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 
+import forked
 from reglab.cli import main
 from reglab.tracking.folder import read_identity
 from reglab.tracking.run_state import read_state
@@ -17,11 +18,12 @@ from training.job_case import SMALL
 
 HIDDEN = {"parent", "block", "job", "after", "start", "trail", "resume"}
 PATH = ("regularizer=[l1]", "regularizer.l1.strength=0.1,0.01", "sweep.path=up", "hydra/launcher=local")
+OFFLINE = (*SMALL, "tracking=offline", "hydra.launcher.workers=1")
 
 
 def train(folder: Path, *words: str) -> str:
     """Run a sweep offline; return what was said on standard error."""
-    given = ["train", "-m", *SMALL, "tracking=offline", "hydra.launcher.workers=1", *words]
+    given = ["train", "-m", *OFFLINE, *words]
     with chdir(folder), redirect_stdout(StringIO()), redirect_stderr(StringIO()) as told:
         assert main([word for word in given if "basic" not in "".join(words) or "workers" not in word]) == 0
     return told.getvalue()
@@ -41,7 +43,12 @@ def tags(folder: Path) -> dict[str, str]:
 @pytest.mark.parametrize("launcher", ["fused", "local", "process", "basic"])
 def test_what_users_read_of_a_job_has_no_hidden_keys(launcher: str, tmp_path: Path) -> None:
     more = ["hydra.launcher.always=true"] if launcher == "fused" else []
-    train(tmp_path, "seed=3,4", f"hydra/launcher={launcher}", *more)
+    words = ["seed=3,4", f"hydra/launcher={launcher}", *more]
+    if launcher == "process":  # whose jobs are new interpreters
+        ended = forked.run(["-m", "reglab", "train", "-m", *OFFLINE, *words], cwd=tmp_path, interpreters=3)
+        assert ended.returncode == 0, ended.stderr
+    else:
+        train(tmp_path, *words)
     home = sweep_folder(tmp_path)
     parent = read_identity(home).run_id
     for number in (0, 1):

@@ -1,6 +1,7 @@
 """A sweep whose processes die, launched again, equals an uninterrupted one."""
 
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -14,6 +15,8 @@ from typing import NamedTuple
 import pytest
 import torch
 
+import forked
+
 SWEEP = (
     "train", "-m", "data=wine", "data.batch_size=16", "model.width=6", "trainer.max_epochs=24",
     "trainer.accelerator=cpu", "trainer.checkpoint_seconds=0", "regularizer=[dropout]",
@@ -21,7 +24,7 @@ SWEEP = (
     "sweep.test=false",
     "hydra.launcher.workers=1", "hydra.launcher.always=true", "hydra.launcher.compile=false", "hydra.launcher.pack=3",
 )  # fmt: skip
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
+ENVIRONMENT = {**os.environ, "COLUMNS": "200"}
 
 
 class Found(NamedTuple):
@@ -32,21 +35,13 @@ class Found(NamedTuple):
     weights: dict[tuple[str, str], dict[str, torch.Tensor]]
 
 
-def start(folder: Path, *words: str) -> "subprocess.Popen[str]":
-    folder.mkdir(exist_ok=True)
-    return subprocess.Popen(
-        [sys.executable, "-m", "reglab", *SWEEP, *words],
-        cwd=folder,
-        env=ENVIRONMENT,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+def start(folder: Path) -> forked.Popen:
+    return forked.Popen(["-m", "reglab", *SWEEP], cwd=folder, env=ENVIRONMENT)
 
 
-def finish(process: "subprocess.Popen[str]") -> tuple[int, str]:
-    _, said = process.communicate(timeout=300)
-    return process.returncode, said
+def finish(process: forked.Popen) -> tuple[int, str]:
+    _, said = process.communicate()
+    return process.wait(), said
 
 
 def found(folder: Path) -> Found:
@@ -74,7 +69,7 @@ def assert_same(mine: Found, right: Found) -> None:
         assert all(torch.equal(mine.weights[name][key], tensor) for key, tensor in state.items()), name
 
 
-def until(happened: Callable[[], object], process: "subprocess.Popen[str]") -> None:
+def until(happened: Callable[[], object], process: forked.Popen) -> None:
     """Wait for a condition on files that another process writes before it ends."""
     while not happened():
         with suppress(subprocess.TimeoutExpired):
@@ -96,45 +91,55 @@ def worker_of(folder: Path, job: int) -> int:
 
 @pytest.fixture(scope="module")
 def right(tmp_path_factory: pytest.TempPathFactory) -> Found:
+    """What new interpreters make, which have another hash seed and an empty folder."""
     folder = tmp_path_factory.mktemp("right")
-    assert finish(start(folder))[0] == 0
+    subprocess.run(
+        [sys.executable, "-m", "reglab", *SWEEP], cwd=folder, env=ENVIRONMENT, capture_output=True, check=True
+    )
     return found(folder)
 
 
-def test_the_sweep_is_killed_and_its_worker_ends_in_order(right: Found, tmp_path: Path) -> None:
-    process = start(tmp_path)
-    until(lambda: rows_of(tmp_path, 3, 4), process)  # the second pack is on its way
-    worker = worker_of(tmp_path, 3)
+@pytest.fixture
+def folder(tmp_path: Path, template: Path) -> Path:
+    """A working folder with a store."""
+    shutil.copy(template, tmp_path / "reglab.db")
+    return tmp_path
+
+
+def test_the_sweep_is_killed_and_its_worker_ends_in_order(right: Found, folder: Path) -> None:
+    process = start(folder)
+    until(lambda: rows_of(folder, 3, 4), process)  # the second pack is on its way
+    worker = worker_of(folder, 3)
     os.kill(worker, signal.SIGSTOP)  # or it may end its last epochs before it looks for its parent
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     time.sleep(1)  # its next look for its parent is due
     os.kill(worker, signal.SIGCONT)
     process.communicate()
-    ids = found(tmp_path).runs
-    code, said = finish(start(tmp_path))
+    ids = found(folder).runs
+    code, said = finish(start(folder))
     assert code == 0, said
     assert "resuming from checkpoints: 3 jobs in 1 pack" in said
-    after = found(tmp_path)
+    after = found(folder)
     assert {job: run for job, (run, _) in after.runs.items()} == {job: run for job, (run, _) in ids.items()}
     assert_same(after, right)
 
 
-def test_workers_are_killed_and_preempted_and_then_the_sweep_is(right: Found, tmp_path: Path) -> None:
-    process = start(tmp_path)
-    until(lambda: rows_of(tmp_path, 0, 2), process)
-    first = worker_of(tmp_path, 0)
+def test_workers_are_killed_and_preempted_and_then_the_sweep_is(right: Found, folder: Path) -> None:
+    process = start(folder)
+    until(lambda: rows_of(folder, 0, 2), process)
+    first = worker_of(folder, 0)
     os.kill(first, signal.SIGKILL)
-    until(lambda: worker_of(tmp_path, 0) != first and rows_of(tmp_path, 0, 4), process)
-    os.kill(worker_of(tmp_path, 0), signal.SIGTERM)
-    until(lambda: rows_of(tmp_path, 3, 2), process)
+    until(lambda: worker_of(folder, 0) != first and rows_of(folder, 0, 4), process)
+    os.kill(worker_of(folder, 0), signal.SIGTERM)
+    until(lambda: rows_of(folder, 3, 2), process)
     process.send_signal(signal.SIGTERM)
     code, said = finish(process)
     assert code == 143, said
     assert "was killed (SIGKILL): 3 jobs resume" in said
     assert "was asked to end: 3 jobs resume" in said
-    statuses = {job: status for job, (_, status) in found(tmp_path).runs.items()}
+    statuses = {job: status for job, (_, status) in found(folder).runs.items()}
     assert statuses == {job: "FINISHED" if job < 3 else "KILLED" for job in range(6)}
-    code, said = finish(start(tmp_path))
+    code, said = finish(start(folder))
     assert code == 0, said
-    assert_same(found(tmp_path), right)
+    assert_same(found(folder), right)

@@ -1,13 +1,13 @@
 """MLflow's variables say where runs go, where the configuration leaves it open."""
 
 import os
-import subprocess
-import sys
+import shutil
 from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
+import forked
 from reglab.core.errors import UserError
 from reglab.tracking import TrackingSettings
 from reglab.tracking.environment import check_variables
@@ -65,11 +65,11 @@ def test_without_mlflow_its_variables_do_not_count(tmp_path: Path, monkeypatch: 
     assert TrackingSettings.from_config({"name": "none"}, tmp_path).uri == f"sqlite:///{tmp_path / 'reglab.db'}"
 
 
-def test_a_sweep_is_resumed_without_the_variables_that_it_was_begun_with(tmp_path: Path) -> None:
+def test_a_sweep_is_resumed_without_the_variables_that_it_was_begun_with(tmp_path: Path, template: Path) -> None:
+    shutil.copy(template, tmp_path / "theirs.db")
+
     def reglab(*words: str, **variables: str) -> str:
-        command = [sys.executable, "-m", "reglab", *words]
-        environment = {**os.environ, **variables}
-        ended = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+        ended = forked.run(["-m", "reglab", *words], cwd=tmp_path, env={**os.environ, **variables})
         assert ended.returncode == 0, ended.stderr
         return ended.stderr
 

@@ -7,14 +7,14 @@ import html
 import os
 import re
 import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
-from tracking.admin.dashboard_process import REGLAB, browser_path, dashboard
+import forked
+from tracking.admin.dashboard_process import browser_path, dashboard
 
 JOBS = ("none seed 0", "none seed 1", "l2 0.1 seed 0", "l2 0.1 seed 1")
 SWEEP = "sweep of none, l2"
@@ -49,7 +49,7 @@ def folder(browser: Browser, template: Path, tmp_path_factory: pytest.TempPathFa
     """
     folder = tmp_path_factory.mktemp("study")
     shutil.copy(template, folder / "reglab.db")
-    done = subprocess.run([REGLAB, "train", "-m", BLOCKS, *TINY.split()], cwd=folder, capture_output=True, text=True)
+    done = forked.run(["-m", "reglab", "train", "-m", BLOCKS, *TINY.split()], cwd=folder)
     assert done.returncode == 0, done.stdout + done.stderr
     return folder
 

@@ -1,11 +1,10 @@
 import sqlite3
-import subprocess
-import sys
 from contextlib import closing
 
 import pytest
 from mlflow import MlflowClient
 
+import forked
 from reglab.core.errors import UserError
 from reglab.tracking import TrackingSettings
 from reglab.tracking.mlflow.store import connect, experiment
@@ -38,7 +37,7 @@ sys.exit(any(writer.exitcode for writer in writers))
 
 
 def test_three_processes_on_a_fresh_store_lose_and_double_nothing(tmp_path):
-    subprocess.run([sys.executable, "-c", WRITERS, tmp_path], check=True)
+    assert forked.run(["-c", WRITERS, tmp_path], cwd=tmp_path).returncode == 0
     with sqlite3.connect(tmp_path / "reglab.db") as connection:
         runs = dict(connection.execute("SELECT name, status FROM runs"))
         rows = connection.execute(

@@ -5,14 +5,13 @@ import os
 import re
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 import torch
 
+import forked
 import reglab
 from training.job_case import Case
 from training.lightning import own_project
@@ -33,17 +32,13 @@ def project(case: Case) -> Path:
     return case.folder
 
 
-def started(folder: Path, *words: str) -> subprocess.Popen[str]:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "120"}
-    command = [sys.executable, "-m", "reglab", "train", *words]
-    return subprocess.Popen(
-        command, cwd=folder, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    )
+def started(folder: Path, *words: str) -> forked.Popen:
+    return forked.Popen(["-m", "reglab", "train", *words], cwd=folder, env={**os.environ, "COLUMNS": "120"})
 
 
 def output(folder: Path, *words: str, code: int = 0) -> str:
     process = started(folder, *words)
-    told, _ = process.communicate()
+    told = "".join(process.communicate())
     assert process.returncode == code, told
     return told
 
@@ -103,7 +98,7 @@ def test_a_stop_leaves_a_run_that_the_printed_command_resumes(project: Path) -> 
     while process.poll() is None and not (journal.is_file() and journal.read_text().count('"val/loss"') > 2):
         time.sleep(0.05)  # until there is something to resume
     process.send_signal(signal.SIGINT)
-    told, _ = process.communicate()
+    told = "".join(process.communicate())
     assert process.returncode == 130, told
     command = next(line for line in told.splitlines() if "To resume it:" in line).partition("reglab resume")[2]
     assert (project / "it" / "checkpoints" / "last.ckpt").is_file()
