@@ -44,6 +44,7 @@ OURS = {
         "Gradients",
         "Memorization",
         "Sparsity",
+        "SpectralShape",
         "Spectrum",
         "Weights",
     },
