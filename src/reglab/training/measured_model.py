@@ -69,7 +69,7 @@ class MeasuredModel(AsMeasured):
 
     @property
     def frozen(self) -> int:
-        return frozen_weights(self._local.hook_target)
+        return frozen_weights(self._local.model)  # whole ones, also where they are sharded
 
     @property
     def shards(self) -> Whole | None:
