@@ -48,6 +48,7 @@ OURS = {
         "Memorization",
         "Norms",
         "Sparsity",
+        "SpectralShape",
         "Spectrum",
         "Weights",
     },

@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 from torch import Tensor
 
 from reglab.core.errors import UserError
-from reglab.measures import Gap, Measure, Measured, MeasureSettings, measure_settings
+from reglab.measures import Gap, Measure, Measured, MeasureSettings, Weights, measure_settings
 from reglab.tracking import RunSpec, open_run, open_runs
 from reglab.tracking.pack_manifest import Manifest
 from reglab.training.experiment import Experiment
@@ -102,6 +102,21 @@ def test_a_member_of_a_pack_is_measured_as_it_is_alone(stops: bool, tmp_path: Pa
         assert packed[number].keys() >= ended.keys()
         for key, value in ended.items():
             assert packed[number][key] == pytest.approx(value, rel=1e-5, abs=1e-8, nan_ok=True), key
+
+
+def test_frozen_weights_are_counted_alone_and_in_a_pack(tmp_path: Path) -> None:
+    def frozen(number: int) -> Experiment:
+        model = fused.net(number)
+        linears(model)[0].requires_grad_(False)
+        made = fused.job({}, seed=number, epochs=1, data=fused.relabelled(number), model=model)
+        return replace(made, measure=MeasureSettings(measures={"gap": Gap(), "weights": Weights()}))
+
+    def linears(model: torch.nn.Module) -> list[torch.nn.Linear]:
+        return [each for each in model.modules() if isinstance(each, torch.nn.Linear)]
+
+    own, packed = alone(frozen(0), tmp_path / "alone"), together([frozen(0), frozen(1)], tmp_path)
+    counted = [each["weights/all/frozen", 1] for each in (own, *packed)]
+    assert counted == [linears(fused.net(0))[0].weight.numel()] * 3
 
 
 def test_training_does_not_notice_them(tmp_path: Path) -> None:

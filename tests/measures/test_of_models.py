@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from reglab.core.errors import UserError
-from reglab.measures import Gap, Measure, Measured, OfModels, gap, measured, side
+from reglab.measures import Gap, Measure, Measured, OfModels, Weights, gap, measured, side
 from reglab.measures.evaluate import evaluate
 from reglab.tasks import Task
 
@@ -34,6 +34,11 @@ def test_each_member_has_its_own_outputs_frozen_weights_and_statistics_included(
         torch.testing.assert_close(outputs[number], model.eval()(rows(1)[0]))
     alone = OfModels(models[1:2], rows(0), rows(1), "classification").outputs("val")
     torch.testing.assert_close(outputs[1], alone[0])
+
+
+def test_frozen_weights_are_counted_and_their_biases_are_not() -> None:
+    found = measured(OfModels([half_frozen(0), half_frozen(1)], rows(0), rows(1), "classification"), {"w": Weights()})
+    assert found["weights/all/frozen"].tolist() == [20, 20]
 
 
 def test_the_gap_is_the_one_that_is_measured_in_training() -> None:

@@ -47,7 +47,13 @@ def check_task(task: Task | None, loss: object, settings: MeasureSettings) -> No
 
 
 def check_used(
-    members: Sized, every: int | None, scores: Sized, prefix: str, memory_mb: float, optimizer: object
+    members: Sized,
+    every: int | None,
+    scores: Sized,
+    prefix: str,
+    measures: object,
+    memory_mb: float,
+    optimizer: object,
 ) -> None:
     """Raise UserError for an argument of ``Regularize`` that nothing would use.
 
@@ -55,8 +61,9 @@ def check_used(
         members: The regularizers.
         every: See ``Regularize``, as the others.
     """
-    if every is None and (len(scores) or prefix):
-        given = "scores= are measured" if len(scores) else "prefix= is put before what is measured"
+    if every is None and (len(scores) or prefix or measures is not None):
+        given = "prefix= is put before what is measured" if prefix else "scores= are measured"
+        given = given if len(scores) or prefix else "measures= say what is measured"
         raise UserError(f"{given}, and every=None never measures: leave one of them out")
     if optimizer is not None and not len(members):
         raise UserError(
@@ -64,6 +71,17 @@ def check_used(
         )
     if not memory_mb >= 0:
         raise UserError(f"memory_mb={memory_mb} must be a number of megabytes >= 0")
+
+
+def check_measures(settings: MeasureSettings) -> None:
+    """Raise UserError for a measure that is taken once: a callback does not know which weights a fit
+    is to stand for.
+    """
+    for name, each in settings.at_end.items():
+        raise UserError(
+            f"measures={name} is taken once, of final weights, and Regularize measures after epochs: give it "
+            f"{type(each).__name__}(every=...), a number of epochs, or every=None for each that is measured"
+        )
 
 
 def named_members(

@@ -24,14 +24,14 @@ from reglab.callback.loop_guard import loop_guard
 from reglab.callback.measurement import LoaderMeasurement
 from reglab.callback.optimizer_hooks import OptimizerHooks
 from reglab.callback.own_scores import MetricOrFunction, own_scores
-from reglab.callback.run_record import OWN_LOSS, log_final, run_tags, tag_runs
+from reglab.callback.run_record import OWN_LOSS, log_final, run_tags, tag_runs, warn_of_shared
 from reglab.callback.second_gradient import SecondGradient
 from reglab.callback.sharding import local_parameters, local_state, localize, whole_state
 from reglab.callback.training_loss import TrainingLoss
 from reglab.core.errors import UserError
 from reglab.core.keywords import nearest_keyword
 from reglab.distributed.parameters import LocalParameters
-from reglab.measures import MeasureSettings, to_floats
+from reglab.measures import Measure, MeasureSettings, to_floats
 from reglab.measures.own_scores import AnyScore
 from reglab.regularizers import Cocktail, Regularizer, overrides
 from reglab.tasks import Task, task_named
@@ -93,6 +93,8 @@ class Regularize(pl.Callback):
             and targets batch by batch, or functions of all outputs and targets. Higher is better
             unless its ``higher_is_better`` is False. It has an interval where it gives a value for
             each row.
+        measures: What is measured, by name (see ``reglab.measures.Measure``), ``Gap()`` among
+            them; None: ``default_measures()``. ``every="end"`` is refused.
         memory_mb: Megabytes of rows that are kept, of each side; 0 always reads again, infinity
             never.
         optimizer: Of several, the one whose steps are followed: its number in what
@@ -124,12 +126,14 @@ class Regularize(pl.Callback):
         unpack: Unpack = inputs_and_targets,
         prefix: str = "",
         scores: Sequence[AnyScore | Metric] | Mapping[str, MetricOrFunction] = (),
+        measures: Mapping[str, Measure] | None = None,
         memory_mb: float = 256,
         optimizer: int | str | None = None,
     ) -> None:
-        checks.check_used(regularizers, every, scores, prefix, memory_mb, optimizer)
+        checks.check_used(regularizers, every, scores, prefix, measures, memory_mb, optimizer)
         names: Sequence[Any] = () if isinstance(scores, Mapping) else scores
-        self._settings = MeasureSettings(every=1 if every is None else every, scores=names)
+        self._settings = MeasureSettings(every=1 if every is None else every, scores=names, measures=measures)
+        checks.check_measures(self._settings)
         self.task, self.loss = None if task is None else task_named(task), loss
         if every is not None or task is not None or loss is not None:
             check_task(self.task, loss, self._settings)
@@ -181,7 +185,7 @@ class Regularize(pl.Callback):
         missing, parameters = "every=None", self._prepare(pl_module)  # some strategies load a checkpoint late
         if self.every is not None:
             self._measurement = LoaderMeasurement(trainer, pl_module, self._asked, self._settings, self._memory)
-            saved = {when: self._restored.pop(when, {}) for when in ("initial", "previous")}
+            saved, self._restored = {"initial": {}, "previous": {}} | self._restored, {}
             self._measurement.begin(parameters, saved)
             missing = self._measurement.missing
             if missing:
@@ -253,14 +257,15 @@ class Regularize(pl.Callback):
     def _record(self, trainer: pl.Trainer, module: pl.LightningModule, epoch: int) -> None:
         if self._measurement is None:
             return
-        gap, others = self._measurement.both(trainer, self._prepare(module), self.cocktail)
+        last = epoch == trainer.max_epochs
+        gap, others = self._measurement.both(trainer, self._prepare(module), self.cocktail, epoch, last)
         self.metrics = to_floats(gap | others | self._terms())
         self.history.append({"epoch": float(epoch), **self.metrics})
         if epoch == 0:
             return
         named = {self.prefix + name: value for name, value in self.metrics.items()}
         if len(self.history) == 2:
-            _warn_of_shared(sorted(set(named) & set(trainer.callback_metrics)))
+            warn_of_shared(sorted(set(named) & set(trainer.callback_metrics)))
         module.log_dict(named, on_step=False, on_epoch=True, batch_size=1, sync_dist=trainer.world_size > 1)
         if not self._measurement.missing:
             stop = bool(self.cocktail.stop(gap))
@@ -330,6 +335,7 @@ class Regularize(pl.Callback):
             return {"cocktail": dict(self.cocktail.state_dict()), "history": self.history[-1:]}
         state = {"cocktail": whole_state(self.cocktail, whole), "history": self.history[-1:]}
         if self._measurement is not None:
+            state |= self._measurement.kept()
             history = self._measurement.history
             for when, weights in (("initial", history.initial), ("previous", history.previous)):
                 state[when] = {name: whole.whole(name, weight) for name, weight in weights.items()}
@@ -339,12 +345,3 @@ class Regularize(pl.Callback):
         self._restored = dict(state_dict)
         self.history = self._restored.pop("history")
         self.metrics = {key: value for key, value in self.history[-1].items() if key != "epoch"} if self.history else {}
-
-
-def _warn_of_shared(names: Sequence[str]) -> None:
-    if names:
-        rank_zero_warn(
-            f"the module logs {', '.join(names)} itself, and Regularize logs the same names; tell them apart by "
-            "Regularize(..., prefix='audited/')",
-            category=UserWarning,
-        )

@@ -1,10 +1,11 @@
 """Mark the run of a user's own logger, so that ``reglab report --experiment`` finds and groups it."""
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from pytorch_lightning.loggers import Logger, MLFlowLogger
+from pytorch_lightning.utilities import rank_zero_warn
 
 from reglab.callback.batch_evaluation import Asked
 from reglab.callback.own_scores import is_lower_better
@@ -61,3 +62,17 @@ def log_final(loggers: Iterable[Logger], metrics: Mapping[str, float], epoch: in
 
 def _of_mlflow(loggers: Iterable[Logger]) -> list[Any]:
     return [logger for logger in loggers if is_lightning(logger, MLFlowLogger)]
+
+
+def warn_of_shared(names: Sequence[str]) -> None:
+    """Warn of names that the module logs, too.
+
+    Args:
+        names: Of metrics; perhaps none.
+    """
+    if names:
+        rank_zero_warn(
+            f"the module logs {', '.join(names)} itself, and Regularize logs the same names; tell them apart by "
+            "Regularize(..., prefix='audited/')",
+            category=UserWarning,
+        )

@@ -20,6 +20,7 @@ from reglab.measures.probe import probe_rows, probe_size
 from reglab.measures.scores import score_name
 from reglab.measures.settings import MeasureSettings
 from reglab.measures.sides import Side, side
+from reglab.measures.spectral_shape import SpectralShape
 from reglab.measures.weights import weight_statistics
 
 __all__ = [
@@ -40,6 +41,7 @@ __all__ = [
     "OfModels",
     "Side",
     "Sparsity",
+    "SpectralShape",
     "Spectrum",
     "Weights",
     "default_measures",

@@ -51,7 +51,8 @@ class Memorization(Measure):
 
 class Weights(Measure):
     """Norms, spread, zeros, distance and update of the weights (see ``weight_statistics``); those of
-    averaged weights apart, since averaging un-zeros them.
+    averaged weights apart, since averaging un-zeros them. ``weights/all/frozen`` counts the weights
+    that do not train, where there are some: all others leave them out.
 
     Args:
         every: As for ``Measure``.
@@ -65,6 +66,8 @@ class Weights(Measure):
         if of.averaged is not None:
             averaged = _statistics(of, of.averaged, per_layer=False)
             metrics |= {key.replace("/all/", "/averaged/"): value for key, value in averaged.items()}
+        if metrics and of.frozen:
+            metrics["weights/all/frozen"] = torch.full_like(metrics["weights/all/l2"], of.frozen)
         return metrics
 
 

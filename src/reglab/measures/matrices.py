@@ -9,8 +9,8 @@ from torch import Tensor
 
 from reglab.measures.measure import Measure, Measured
 
-_COLUMNS = 4  # of the block that is iterated: close singular values do not slow it down
-_FIRST, _LATER = 30, 3  # iterations, from random columns and from those of the last call
+_COLUMNS = 8  # of the block that is iterated: close singular values do not slow it down
+_FIRST = 30  # iterations from random columns; one from those of the last call
 TINY = torch.finfo(torch.float32).tiny
 
 
@@ -84,11 +84,11 @@ def largest_singular_value(matrices: Tensor, state: dict[str, Tensor], name: str
         block = torch.randn(width, min(_COLUMNS, *matrices.shape[1:]), generator=generator)
         state[name] = block.to(matrices).expand(len(matrices), -1, -1)
     block = state[name].to(matrices)
-    for _ in range(_LATER if started else _FIRST):
-        block = torch.linalg.qr(matrices.mT @ (matrices @ block)).Q
-    state[name] = block
-    image = matrices @ block
-    squared: Tensor = torch.linalg.eigvalsh((image.mT @ image).double())[:, -1]
+    for _ in range(1 if started else _FIRST):
+        image = torch.linalg.qr(matrices @ block).Q
+        block = (image.mT @ matrices).mT  # twice as fast as matrices.mT @ image
+    state[name] = block / torch.linalg.vector_norm(block, dim=1, keepdim=True).clamp(min=TINY)
+    squared: Tensor = torch.linalg.eigvalsh((block.mT @ block).double())[:, -1]
     return squared.clamp(min=0).sqrt().to(matrices)
 
 

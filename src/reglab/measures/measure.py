@@ -60,6 +60,10 @@ class Measured(Protocol):
         """
 
     @property
+    def frozen(self) -> int:
+        """How many values of weights do not train and are left out of ``weights``, of each member."""
+
+    @property
     def averaged(self) -> Mapping[str, Tensor] | None:
         """The averages of ``weights`` that the run is judged by, where it has some (``ema``)."""
 

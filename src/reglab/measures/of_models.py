@@ -55,6 +55,7 @@ class OfModels:
         frozen = [{name: p.detach() for name, p in model.named_parameters() if not p.requires_grad} for model in models]
         others = [own | dict(model.named_buffers()) for own, model in zip(frozen, models, strict=True)]
         self._others = {name: torch.stack([own[name] for own in others]) for name in others[0]}
+        self.frozen = sum(p.numel() for p in frozen[0].values() if p.dim() > 1)
         names = [name for name, p in each[0].items() if p.dim() > 1] if weights is None else weights
         self.weights = {name: self.parameters[name] for name in names}
         begun = each if initial is None else initial

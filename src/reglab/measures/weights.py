@@ -1,6 +1,7 @@
 """Weight statistics: norms, spread, zeros, distance and update."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import reduce
 from typing import NamedTuple
 
 import torch
@@ -8,6 +9,8 @@ from torch import Tensor
 
 STATISTICS = ("l1", "l2", "max", "mean", "std", "zeros", "near_zeros", "distance", "update")
 _LARGEST, _L1, _TOTAL, _AROUND = 0, 1, 2, 8  # rows of a table of sums
+_CHUNK = 131_072  # values of a parameter that are read at once: 512 KiB in float32
+_NARROWEST = 2_048  # of each member
 
 _State = tuple[Tensor, Tensor, Tensor]  # now, at the start, before the last updates
 
@@ -67,106 +70,110 @@ def weight_statistics(
     """
     if not weights:
         return {}
-    states = [(weight, initial[name], previous[name]) for name, weight in weights.items()]
+    states = [
+        (_rows(weight, stacked), _rows(initial[name], stacked), _rows(previous[name], stacked))
+        for name, weight in weights.items()
+    ]
     if whole is None:
-        counts = [_size(weight, stacked) for weight in weights.values()]
-        each = zip(states, counts, strict=True)
-        sums = torch.stack([_of_whole(state, count, near_zero, stacked) for state, count in each], dim=1)
+        counts = [now.shape[1] for now, _, _ in states]
+        sums = torch.stack([_of_whole(state, near_zero) for state in states], dim=1)
     else:
         counts = [whole.sizes[name] for name in weights]
-        sums = _of_parts(states, counts, near_zero, stacked, whole)
-    sizes = torch.tensor(counts, dtype=sums.dtype, device=sums.device)
-    sizes = sizes.unsqueeze(1) if stacked else sizes
+        sums = _of_parts(states, counts, near_zero, whole)
+    sizes = torch.tensor(counts, dtype=sums.dtype, device=sums.device).unsqueeze(1)
     names, table = ["all"], _statistics(_joined(sums, sizes), sizes.sum())
     if per_layer:
         names, table = ["all", *weights], torch.cat([table, _statistics(sums, sizes)], dim=1)
+    table = table.to(reduce(torch.promote_types, [_wide(now).dtype for now, _, _ in states]))
     keys = [f"weights/{name}/{statistic}" for statistic in STATISTICS for name in names]
-    return dict(zip(keys, table.flatten(0, 1).unbind(), strict=True))
+    return dict(zip(keys, (table if stacked else table.squeeze(2)).flatten(0, 1).unbind(), strict=True))
 
 
-def _of_whole(state: _State, count: int, near_zero: float, stacked: bool) -> Tensor:
-    """Return one parameter's sums: those of ``_totals``, ``_moves`` and ``_around``."""
-    now, start, before = (_wide(tensor, stacked) for tensor in state)
-    size = now.abs()
-    totals = _totals(now, size, stacked)
-    around = _around(now, size, totals[_TOTAL] / count, near_zero * totals[_LARGEST], stacked)
-    return torch.stack([*totals, *_moves(now, start, before, stacked), *around])
+def _of_whole(state: _State, near_zero: float) -> Tensor:
+    """Return one parameter's sums, ``[sums, members]``: those of ``_sums``, and how many are near zero."""
+    sums = _sums(state)
+    return torch.cat([sums, _near(state[0], near_zero * sums[_LARGEST]).unsqueeze(0)])
 
 
-def _of_parts(states: Sequence[_State], counts: Sequence[int], near_zero: float, stacked: bool, whole: Whole) -> Tensor:
-    """Return the sums ``[sums, parameters, ...]`` of the whole, in two passes: its means and maxima
+def _of_parts(states: Sequence[_State], counts: Sequence[int], near_zero: float, whole: Whole) -> Tensor:
+    """Return the sums ``[sums, parameters, members]`` of the whole, in two passes: its means and maxima
     come first.
     """
-    columns = []
-    for state in states:
-        now, start, before = (_wide(tensor, stacked) for tensor in state)
-        columns.append(torch.stack([*_totals(now, now.abs(), stacked), *_moves(now, start, before, stacked)]))
-    local_sums = torch.stack(columns, dim=1)
-    added, largest = whole.add(local_sums[_L1:]), whole.largest(local_sums[_LARGEST])
+    local_sums = torch.stack([_sums(state) for state in states], dim=1)
+    added, largest = whole.add(local_sums[_L1:_AROUND]), whole.largest(local_sums[_LARGEST])
     # A maximum over ranks may pass over NaN; a sum does not.
     largest = torch.where(added[0].isnan(), added[0], largest)
     sums = torch.cat([largest.unsqueeze(0), added])
     columns = []
-    for (weight, *_), count, total, limit in zip(states, counts, sums[_TOTAL], near_zero * largest, strict=True):
-        now = _wide(weight, stacked)
-        columns.append(torch.stack(_around(now, now.abs(), total / count, limit, stacked)))
+    for (now, *_), count, local, total, limit in zip(
+        states, counts, local_sums.unbind(1), sums[_TOTAL], near_zero * largest, strict=True
+    ):
+        apart = local[_TOTAL] / max(now.shape[1], 1) - total / count
+        columns.append(torch.stack([local[_AROUND] + now.shape[1] * apart.square(), _near(now, limit)]))
     return torch.cat([sums, whole.add(torch.stack(columns, dim=1))])
 
 
-def _wide(weight: Tensor, stacked: bool) -> Tensor:
-    weight = weight.detach().flatten(1) if stacked else weight.detach()
+def _rows(weight: Tensor, stacked: bool) -> Tensor:
+    """Return a view ``[members, size]``."""
+    return weight.detach().flatten(1) if stacked else weight.detach().reshape(1, -1)
+
+
+def _wide(weight: Tensor) -> Tensor:
     return weight.float() if weight.dtype in (torch.float16, torch.bfloat16) else weight
 
 
-def _size(weight: Tensor, stacked: bool) -> int:
-    return weight[0].numel() if stacked else weight.numel()
-
-
-def _added(values: Tensor, stacked: bool) -> Tensor:
-    return values.sum(1) if stacked else values.sum()
-
-
-def _squares(values: Tensor, stacked: bool) -> Tensor:
-    # Not vector_norm: in float32 on a CPU its L1 norm of 16 million values was 1.9% too small, its
-    # L2 norm 0.06%, and the order 1 took five times as long.
-    return _added(values * values, stacked)
-
-
-def _totals(weight: Tensor, size: Tensor, stacked: bool) -> list[Tensor]:
-    """Return the largest, the sum of ``size = |w|`` and the sum of ``w``."""
-    if not _size(weight, stacked):
-        largest = size.new_zeros(size.shape[:1] if stacked else ())
-    else:
-        largest = size.amax(1) if stacked else size.max()
-    return [largest, _added(size, stacked), _added(weight, stacked)]
-
-
-def _moves(weight: Tensor, initial: Tensor, previous: Tensor, stacked: bool) -> list[Tensor]:
-    return [
-        _squares(weight, stacked),
-        (_size(weight, stacked) - _added(weight.bool(), stacked)).to(weight.dtype),  # half the time of count_nonzero
-        _squares(weight - initial, stacked),
-        _squares(weight - previous, stacked),
-        _squares(previous, stacked),
-    ]
-
-
-def _around(weight: Tensor, size: Tensor, mean: Tensor, limit: Tensor, stacked: bool) -> list[Tensor]:
-    """Return the squares around ``mean``, so that nothing cancels, and how many sizes are
-    ``<= limit``.
+def _sums(state: _State) -> Tensor:
+    """Return the largest ``|w|``, and the sums of ``|w|``, ``w``, ``w^2``, zeros, squared distances,
+    squared updates, squares before them and squares around the mean, ``[sums, members]``.
     """
-    mean, limit = (each.unsqueeze(1) if stacked else each for each in (mean, limit))
-    near = size.le_(limit)  # in place (the sizes are spent): 0 or 1 as floats, a fifth of the time of a bool tensor
-    return [_squares(weight - mean, stacked), _added(near, stacked)]
+    chunks, sizes = [], []
+    for buffer, now, start, before in _chunks(*state):
+        total, squares = now.sum(1), torch.mul(now, now, out=buffer).sum(1)
+        mean = (total / max(now.shape[1], 1)).unsqueeze(1)
+        moves = [torch.sub(now, other, out=buffer).square_().sum(1) for other in (start, before)]
+        moves += [torch.mul(before, before, out=buffer).sum(1), torch.sub(now, mean, out=buffer).square_().sum(1)]
+        size = torch.abs(now, out=buffer)
+        largest = size.amax(1) if size.shape[1] else total
+        chunks.append(torch.stack([largest, size.sum(1), total, squares, size.le_(0).sum(1), *moves]))
+        sizes.append(now.shape[1])
+    table = _precise(torch.stack(chunks, dim=1))
+    return _joined(table, torch.tensor(sizes, dtype=table.dtype, device=table.device).unsqueeze(1)).squeeze(1)
+
+
+def _near(weights: Tensor, limit: Tensor) -> Tensor:
+    """Return how many sizes are ``<= limit``, ``[members]``."""
+    # In place, 0 or 1 as floats: a fifth of the time of a bool tensor.
+    counts = [
+        torch.abs(now, out=buffer).le_(limit.to(now.dtype).unsqueeze(1)).sum(1) for buffer, now in _chunks(weights)
+    ]
+    return _precise(torch.stack(counts)).sum(0)
+
+
+def _chunks(*tensors: Tensor) -> Iterator[list[Tensor]]:
+    """Yield a buffer, then the same columns of each tensor: on a CPU so few that all sums find them in
+    the cache. New tensors in place of the buffer would take longer than what is computed.
+    """
+    members, size = tensors[0].shape
+    width = max(_CHUNK // members, _NARROWEST) if tensors[0].device.type == "cpu" else max(size, 1)
+    buffer = torch.empty(0)
+    for parts in zip(*(torch.split(each, width, 1) for each in tensors), strict=True):
+        wide = [_wide(part) for part in parts]
+        if buffer.shape != wide[0].shape:
+            buffer = wide[0].new_empty(wide[0].shape)
+        yield [buffer, *wide]
+
+
+def _precise(sums: Tensor) -> Tensor:
+    return sums.double() if sums.device.type == "cpu" else sums
 
 
 def _joined(sums: Tensor, sizes: Tensor) -> Tensor:
-    """Return the sums ``[sums, 1, ...]`` of all parameters as one vector."""
+    """Return the sums ``[sums, 1, members]`` of parameters, or of chunks of one, as one vector."""
     whole = sums.sum(1, keepdim=True)
     whole[_LARGEST] = sums[_LARGEST].amax(0)
-    # Squares around the common mean: those around each parameter's own, plus what the means differ
+    # Squares around the common mean: those around each one's own, plus what the means differ
     # (Chan et al. 1979).
-    apart = sums[_TOTAL] / sizes - whole[_TOTAL] / sizes.sum()
+    apart = sums[_TOTAL] / sizes.clamp(min=1) - whole[_TOTAL] / sizes.sum().clamp(min=1)
     whole[_AROUND] += (sizes * apart.square()).sum(0)
     return whole
 

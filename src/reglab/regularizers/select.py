@@ -39,6 +39,16 @@ def selected(model: nn.Module, where: str) -> list[tuple[str, Tensor]]:
     return _matching(trained, where, kinds_of(model))
 
 
+def frozen_weights(model: nn.Module) -> int:
+    """Return how many values of weights (by kind, see ``chosen``) do not train.
+
+    Args:
+        model: Anything with ``named_parameters()``.
+    """
+    frozen = ((name, weight) for name, weight in model.named_parameters() if _frozen(weight))
+    return sum(weight.numel() for _, weight in _matching(frozen, "weights", kinds_of(model)))
+
+
 def kind_of(model: nn.Module, name: str, tensor: Tensor) -> Kind:
     """Return the kind of the parameter ``name`` of ``model``, or of a stand-in for it."""
     return kinds_of(model).get(name) or guessed(name, tensor)

@@ -15,7 +15,7 @@ from reglab.measures.losses import example_losses
 from reglab.measures.measure import Part
 from reglab.measures.weights import Whole
 from reglab.regularizers import Cocktail
-from reglab.regularizers.select import selected
+from reglab.regularizers.select import frozen_weights, selected
 from reglab.tasks import Task, task_named
 from reglab.training.measured_rows import GapRows, GapSide, Rows
 
@@ -66,6 +66,10 @@ class MeasuredModel(AsMeasured):
     @property
     def task(self) -> Task:
         return task_named(self._rows.task)
+
+    @property
+    def frozen(self) -> int:
+        return frozen_weights(self._local.model)  # whole ones, also where they are sharded
 
     @property
     def shards(self) -> Whole | None:

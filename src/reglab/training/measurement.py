@@ -78,8 +78,12 @@ class Measurement:
         return {
             "initial": Unchanged(initial),
             "previous": previous,
-            **joint(each_of(self.states, lambda value: value[0].cpu())),
+            **self.kept(),
         }
+
+    def kept(self) -> dict[str, dict[str, Tensor]]:
+        """Return what measures keep between calls, as it stands in a checkpoint."""
+        return joint(each_of(self.states, lambda value: value[0].cpu()))
 
     def _is_measured(self, parameters: LocalParameters) -> bool:
         """Return whether the weights are those that were measured last; no rank knows that of a

@@ -12,7 +12,7 @@ from reglab.measures import Side
 from reglab.measures.evaluate import evaluation_mode, one_tensor
 from reglab.measures.measure import Part
 from reglab.measures.weights import Whole
-from reglab.regularizers.select import selected
+from reglab.regularizers.select import frozen_weights, selected
 from reglab.tasks import Task, task_named
 from reglab.training.fused.pack import Pack
 from reglab.training.fused.stack import Stack
@@ -57,6 +57,10 @@ class MeasuredPack(AsMeasured):
     @property
     def model(self) -> nn.Module:
         return self._pack.base.model
+
+    @property
+    def frozen(self) -> int:
+        return frozen_weights(self._pack.base)
 
     @property
     def task(self) -> Task:
