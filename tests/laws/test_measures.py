@@ -11,10 +11,19 @@ import laws_harness as harness
 import pytest
 import torch
 from omegaconf import OmegaConf
-from torch import Tensor
+from torch import Tensor, nn
 
 from reglab.core.errors import UserError
-from reglab.measures import Gap, Measure, Measured, MeasureSettings, Weights, measure_settings
+from reglab.measures import (
+    Gap,
+    Measure,
+    Measured,
+    MeasureSettings,
+    OfModels,
+    Weights,
+    measure_settings,
+    measured,
+)
 from reglab.tracking import RunSpec, open_run, open_runs
 from reglab.tracking.pack_manifest import Manifest
 from reglab.training.experiment import Experiment
@@ -170,3 +179,28 @@ def test_one_that_is_taken_once_is_of_the_weights_that_a_run_stands_for(stops: b
         epoch = int(own["epoch", -1])
         assert packed[number]["own/moved", epoch] == pytest.approx(own["own/moved", -1], rel=1e-9)
         assert own["own/moved", -1] == own["own/moved", epoch]
+
+
+def network(seed: int) -> nn.Module:
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 2))
+
+
+@pytest.mark.parametrize("weight", [torch.nan, torch.inf, 1e30], ids=str)
+@pytest.mark.parametrize("name", nodes())
+def test_a_member_that_diverges_leaves_the_numbers_of_the_others(name: str, weight: float) -> None:
+    models = [network(seed) for seed in range(3)]
+    with torch.no_grad():
+        models[1][0].weight[0, 0] = weight
+    rows = torch.randn(40, 4, generator=torch.Generator().manual_seed(0))
+    part = rows, (rows[:, 0] > 0).long()
+
+    def found(chosen: list[nn.Module]) -> dict[str, Tensor]:
+        first = [dict(network(seed + 3).named_parameters()) for seed in range(len(chosen))]
+        initial = first if len(chosen) == 3 else [first[0], dict(network(5).named_parameters())]
+        return measured(OfModels(chosen, part, part, "classification", initial), {name: settings().named[name]})
+
+    among, apart = found(models), found([models[0], models[2]])
+    assert among.keys() >= apart.keys()
+    for key, values in apart.items():
+        torch.testing.assert_close(among[key][[0, 2]].double(), values.double(), rtol=1e-4, atol=1e-6, equal_nan=True)

@@ -66,7 +66,8 @@ def sum_of_logs(norms: Sequence[Tensor]) -> Tensor:
 
 
 def largest_singular_value(matrices: Tensor, state: dict[str, Tensor], name: str) -> Tensor:
-    """Return the largest singular value of each matrix, from below, ``[members]``.
+    """Return the largest singular value of each matrix, from below, ``[members]``; NaN where weights
+    are not finite.
 
     Args:
         matrices: ``[members, rows, columns]``.
@@ -88,8 +89,12 @@ def largest_singular_value(matrices: Tensor, state: dict[str, Tensor], name: str
         image = torch.linalg.qr(matrices @ block).Q
         block = (image.mT @ matrices).mT  # twice as fast as matrices.mT @ image
     state[name] = block / torch.linalg.vector_norm(block, dim=1, keepdim=True).clamp(min=TINY)
-    squared: Tensor = torch.linalg.eigvalsh((block.mT @ block).double())[:, -1]
-    return squared.clamp(min=0).sqrt().to(matrices)
+    wide = block.double()
+    products = wide.mT @ wide
+    finite = products.isfinite().all(2).all(1)
+    products = torch.where(finite[:, None, None], products, 0.0)  # eigvalsh raises for what is not finite
+    squared: Tensor = torch.linalg.eigvalsh(products)[:, -1]
+    return torch.where(finite, squared.clamp(min=0).sqrt().to(matrices), torch.nan)
 
 
 class Sparsity(Measure):
