@@ -5,8 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from reglab.analysis.per_example_file import Examples
 from reglab.analysis.selection import select
 from reglab.analysis.sweep_data import SweepData
+from reglab.reports.hardest import hardest
 from reglab.reports.sections import learning_curves, onsets, sections, told
 from reglab.reports.sweep import write
 from reports.sweep_cases import sweep, trial
@@ -71,3 +73,28 @@ def test_the_page_and_the_terminal_have_the_learning_curves(tmp_path):
     report = write(*over_sizes(), None, tmp_path)
     assert "Twice the rows (800)" in report.path.read_text(encoding="utf-8")
     assert any(isinstance(each, str) and "Twice the rows (800)" in each for each in report.more)
+
+
+def with_losses(task="classification"):
+    """A sweep whose runs find row 3 the hardest."""
+    data, random = sweep(), np.random.default_rng(0)
+    results = {}
+    for each in data.trials:
+        losses = random.exponential(size=40)
+        losses[3] = 30.0 if each.regularizer == "none" else 20.0
+        index = np.arange(40)
+        results[each.run_id] = Examples(index, losses, (losses < 5).astype(float), index, losses, losses)
+    return replace(data, results=results, task=task)
+
+
+def test_the_hardest_rows_of_the_chosen_setting_are_shown_beside_those_without_a_regularizer(tmp_path):
+    data = with_losses()
+    section = hardest(data, select(data.trials))
+    assert section.sentences[0].startswith("The hardest tenth of the rows carries ")
+    assert section.sentences[1].startswith("Row 3: loss 20, 30 without a regularizer; wrong in ")
+    assert len(section.sentences) == 11
+    assert sections(data, data.choose())[-1].title == "The rows that are hardest"
+    report = write(data, select(data.trials), None, tmp_path)
+    assert "Row 3: loss 20" in report.path.read_text(encoding="utf-8")
+    assert hardest(with_losses("survival"), select(data.trials)) is None
+    assert hardest(sweep(), select(data.trials)) is None

@@ -21,7 +21,7 @@ from reglab.core.metric_direction import lower_is_better
 from reglab.reports.bias_variance import cells, halves, sentences, sources
 from reglab.reports.bias_variance import headings as part_headings
 from reglab.reports.figures import Picture, draw, draw_parts
-from reglab.reports.sections import Section
+from reglab.reports.section import Section
 from reglab.reports.terminal import TableRow, constant_row, headings, row, setting
 from reglab.reports.test_result import ResultOnTest
 

@@ -1,7 +1,7 @@
-"""Sections of a sweep's report that are sentences: when overfitting began, and learning curves."""
+"""Sections of a sweep's report that are sentences: when overfitting began, learning curves, hard rows."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from statistics import fmean
 
 from reglab.analysis.estimate import Interval
@@ -12,28 +12,13 @@ from reglab.analysis.selection import Candidate, Choice
 from reglab.analysis.sweep_data import SweepData
 from reglab.core.errors import UserError
 from reglab.reports.figures.summary import rows
+from reglab.reports.hardest import hardest
+from reglab.reports.section import Section
 from reglab.reports.terminal import setting
 
 TRAIN_SIZE = "data.train_size"
 LOSS = "val/loss"
 _MOST = 6  # settings whose onset is told
-
-
-@dataclass(frozen=True)
-class Section:
-    """A section of the page.
-
-    Attributes:
-        title: Its heading.
-        sentences: What it says.
-        caption: How it was found.
-        in_terminal: Whether the terminal shows it, too.
-    """
-
-    title: str
-    sentences: tuple[str, ...]
-    caption: str
-    in_terminal: bool = False
 
 
 def sections(data: SweepData, choice: Choice) -> tuple[Section, ...]:
@@ -43,7 +28,8 @@ def sections(data: SweepData, choice: Choice) -> tuple[Section, ...]:
         data: Of the sweep.
         choice: The choice.
     """
-    return tuple(each for each in (learning_curves(data, choice), onsets(data, choice)) if each is not None)
+    found = learning_curves(data, choice), onsets(data, choice), hardest(data, choice)
+    return tuple(each for each in found if each is not None)
 
 
 def onsets(data: SweepData, choice: Choice) -> Section | None:
