@@ -12,6 +12,7 @@ from reglab.distributed.parameters import LocalParameters
 from reglab.regularizers import EarlyStopping, Regularizer
 from reglab.training.best_epoch import BestEpochs
 from reglab.training.finalize import Finalizer
+from reglab.training.fit import summary
 from reglab.training.solo import Solo
 
 LATEST = {"val/loss": 0.5, "objective/task": 0.4, "weights/all/l2": 7.0, "weights/all/update": 1.0}
@@ -72,3 +73,23 @@ def test_a_run_resumed_from_a_checkpoint_without_the_best_metrics_measures_them(
     record.load_state_of(0, {"best_value": 0.25, "best_epoch": 3})
     final, _ = finalized(True, record)
     assert final == {"val/loss": 0.25, "objective/task": 0.4, "weights/all/l2": 2.0, "epoch": 3.0}
+
+
+def test_what_stands_for_a_run_has_no_numbers_by_layer() -> None:
+    final = {
+        "gap/loss": 1.0,
+        "weights/all/l2": 2.0,
+        "weights/head.weight/l2": 3.0,
+        "gradient/all/norm": 4.0,
+        "gradient/head.weight/norm": 5.0,
+        "curvature/hessian_trace": 6.0,
+        "curvature/head.weight/hessian_trace": 7.0,
+        "val/price/r2": 8.0,
+    }
+    assert summary(final) == {
+        "gap/loss": 1.0,
+        "weights/l2": 2.0,
+        "gradient/all/norm": 4.0,
+        "curvature/hessian_trace": 6.0,
+        "val/price/r2": 8.0,
+    }

@@ -138,11 +138,16 @@ def summary(final: Mapping[str, float]) -> dict[str, float]:
     """Return what of a run's final metrics stands for the run: gap, scores, statistics of all
     weights, and what other measures say.
     """
-    kept = {key: value for key, value in final.items() if key.split("/")[0] not in _OF_TRAINING}
+    kept = {key: value for key, value in final.items() if key.split("/")[0] not in _OF_TRAINING and not _by_layer(key)}
     prefix = "weights/averaged/" if "weights/averaged/l2" in final else "weights/all/"
     return kept | {
         f"weights/{key.removeprefix(prefix)}": value for key, value in final.items() if key.startswith(prefix)
     }
+
+
+def _by_layer(key: str) -> bool:
+    measure, _, rest = key.partition("/")
+    return measure in ("gradient", "curvature") and "/" in rest and not rest.startswith("all/")
 
 
 def test_metrics(model: nn.Module, cocktail: Cocktail, data: DataSet, measure: MeasureSettings) -> dict[str, float]:
