@@ -106,6 +106,17 @@ def transposed_model(seed: int = 0) -> nn.Module:
         return Transposed().double()
 
 
+@cache
+def measure_nodes() -> dict[str, Any]:
+    """Return the node of each measure in ``conf/measure``."""
+    found: dict[str, Any] = {}
+    for path in sorted((Path(__file__).parents[2] / "conf" / "measure").glob("*.yaml")):
+        content = OmegaConf.to_container(OmegaConf.load(path))
+        assert isinstance(content, dict)
+        found |= {str(name): each for name, each in content.items() if isinstance(each, Mapping)}
+    return found
+
+
 def experiment(
     regularizers: Mapping[str, Regularizer],
     *,

@@ -18,6 +18,7 @@ from torch import Tensor, distributed, nn
 
 from reglab.core.errors import UserError
 from reglab.core.signals import Interrupted
+from reglab.measures import MeasureSettings, measure_settings
 from reglab.regularizers import EMA, EarlyStopping, MaxNorm, Regularizer
 from reglab.tracking import open_run, opening, reopen_run
 from reglab.training.checkpoint_files import Checkpoint
@@ -78,6 +79,7 @@ CASES: dict[str, dict[str, Any]] = {name: {} for name in harness.NAMES} | {
     "recomputed": {"members": "dropout", "trainer": {"activation_checkpointing": True}},
     "compiled": {"members": "dropout", "trainer": {"compile": {"backend": "aot_eager"}}},
     "float32": {"members": "ema", "dtype": torch.float32},
+    "measured": {"members": "l2", "measured": True},
 }
 """By name: the yaml of a method, or members, and what is special."""
 
@@ -85,7 +87,7 @@ CASES: dict[str, dict[str, Any]] = {name: {} for name in harness.NAMES} | {
 # What four processes do that two may not: uneven shares of rows and weights, several microbatches, draws, averages.
 # Each method is held to two; four of them on two cores only take longer.
 OF_FOUR = ("none", "l1", "ema", "dropout", "mixup", "sam", "max_norm", "clipped", "scheduled", "short turns", "stopped",
-           "tied", "units", "spectral", "noise", "float32")  # fmt: skip
+           "tied", "units", "spectral", "noise", "float32", "measured")  # fmt: skip
 
 
 def cases(ranks: int) -> list[str]:
@@ -108,7 +110,7 @@ MODELS = {"tied": tied_model, "transposed": harness.transposed_model}
 def job(case: str, ranks: int = 1, strategy: str = "ddp", **trainer: Any) -> Experiment:
     """Return the job of a case on so many processes: 5 joint batches, of which the last has 4 rows."""
     given = {"members": case, "dtype": torch.float64, "norm": True, "optimizer": None, "clip": None, "batch_size": 10}
-    given |= {"model": "small", "trainer": {}, "scheduler": {}, "dead": False}
+    given |= {"model": "small", "trainer": {}, "scheduler": {}, "dead": False, "measured": False}
     own = given | CASES[case]
     named = own["members"]
     members = harness.members(named) if isinstance(named, str) else copy.deepcopy(named)  # they have state
@@ -127,7 +129,16 @@ def job(case: str, ranks: int = 1, strategy: str = "ddp", **trainer: Any) -> Exp
         data = replace(
             data, train=replace(data.train, inputs=data.train.inputs * (torch.arange(harness.FEATURES) != 2))
         )
+    if own["measured"]:
+        made = replace(made, measure=measured(sharded=ranks > 1 and strategy == "fsdp"))
     return replace(made, data=data, recipe=replace(made.recipe, clip=own["clip"], scheduler=own["scheduler"]))
+
+
+def measured(sharded: bool) -> MeasureSettings:
+    """Return settings with every measure, or those that are taken of sharded weights."""
+    made = measure_settings(harness.measure_nodes())
+    fitting = {name: each for name, each in made.named.items() if not sharded or "function" not in each.needs}
+    return replace(made, measures=fitting)
 
 
 class Signalled(Solo):

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,6 @@ import fused_harness as fused
 import laws_harness as harness
 import pytest
 import torch
-from omegaconf import OmegaConf
 from torch import Tensor, nn
 
 from reglab.core.errors import UserError
@@ -35,17 +33,7 @@ from reglab.training.fused.module import PackModule
 from reglab.training.fused.pack import Pack
 from reglab.training.fused.recorder import PackRecorder
 
-CONF = Path(__file__).parents[2] / "conf" / "measure"
-
-
-@cache
-def nodes() -> dict[str, Any]:
-    """Return the node of each measure."""
-    found: dict[str, Any] = {}
-    for path in sorted(CONF.glob("*.yaml")):
-        content = OmegaConf.to_container(OmegaConf.load(path))
-        found |= {name: each for name, each in content.items() if isinstance(each, Mapping)}
-    return found
+nodes = harness.measure_nodes
 
 
 class Moved(Measure):
