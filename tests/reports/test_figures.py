@@ -104,6 +104,18 @@ def test_stronger_is_to_the_right_where_smaller_is_stronger(data):
     assert left > right
 
 
+def test_what_other_measures_name_is_drawn_against_strength(data):
+    changed = [
+        replace(each, metrics={**each.metrics, "weights/spectral_norm": 2.0, "calibration/val_ece": 0.1})
+        for each in data.trials
+    ]
+    asked = replace(data, trials=tuple(changed), charts=("calibration/*_ece", "weights/spectral_norm", "other/*"))
+    pictures = {picture.name: picture for picture in draw(asked, asked.choose())}
+    assert "calibration/val ece" in pictures["measures"].svg
+    assert "weights/spectral norm" in pictures["measures"].svg
+    assert "measures" not in {picture.name for picture in draw(data, data.choose())}
+
+
 def test_rows_are_baseline_chosen_then_the_blocks_by_loss(data):
     assert [c.label for c in rows(select(data.trials))] == [
         "none",

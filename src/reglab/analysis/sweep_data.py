@@ -44,6 +44,7 @@ class SweepData:
         changed_data: Which runs saw other data than others of the same options; empty if none.
         tables: Reports of its tables; empty for other data, and for sweeps of earlier versions.
         task: Of the data; empty if not recorded.
+        charts: Patterns of more metrics to draw against strength, by their names in ``Trial.metrics``.
         outputs: Reads the per-example results with the models' outputs, of runs by their ids.
     """
 
@@ -62,6 +63,7 @@ class SweepData:
     changed_data: str = ""
     tables: tuple[TableReport, ...] = ()
     task: str = ""
+    charts: tuple[str, ...] = ()
     outputs: Callable[[Sequence[str]], Mapping[str, Examples]] = no_outputs
 
     def choose(self) -> Choice:

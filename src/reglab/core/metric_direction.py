@@ -7,6 +7,7 @@ import math
 from dataclasses import dataclass
 
 LOWER = "reglab.lower"  # tag of a run: the user's own scores of which a lower value is better
+CHARTS = "reglab.charts"  # tag of a run: patterns of the metrics that its report draws beside its own
 WEIGHTED = "weighted_"  # a metric in which each row counts as it does in training
 
 

@@ -43,7 +43,7 @@ class Calibration(Measure):
     """
 
     needs = frozenset[Need]({"examples", "outputs"})
-    charts = ("calibration/*_ece", "calibration/*_square")
+    charts = ("calibration/val_ece", "calibration/gap_ece", "calibration/val_square")
 
     def check(self, task: Task) -> None:
         if "brier" not in task.scores:

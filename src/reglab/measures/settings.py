@@ -4,8 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from reglab.core.errors import UserError, nearest
-from reglab.core.metric_direction import LOWER, SCORES, WEIGHTED
-from reglab.measures.defaults import Gap, default_measures
+from reglab.core.metric_direction import CHARTS, LOWER, SCORES, WEIGHTED
+from reglab.measures.defaults import Gap, Memorization, Weights, default_measures
 from reglab.measures.measure import Measure, Need
 from reglab.measures.own_scores import AnyScore, OwnScore, own_score
 from reglab.tasks import Task, task_named, task_names
@@ -98,8 +98,11 @@ class MeasureSettings:
 
     @property
     def tags(self) -> dict[str, str]:
-        """What a run's tags say of the user's own scores: those of which a lower value is better."""
-        return {LOWER: ",".join(self.lower)} if self.lower else {}
+        """What a run's tags say: the user's own scores of which a lower value is better, and what a
+        report draws of measures that not every run takes.
+        """
+        charts = [name for each in self.named.values() if not isinstance(each, _DRAWN) for name in each.charts]
+        return ({LOWER: ",".join(self.lower)} if self.lower else {}) | ({CHARTS: ",".join(charts)} if charts else {})
 
     @property
     def lower(self) -> tuple[str, ...]:
@@ -136,6 +139,7 @@ class MeasureSettings:
             )
 
 
+_DRAWN = (Gap, Weights, Memorization)  # by every report
 _NEEDS: dict[Need, str] = {
     "examples": "a loss of each row",
     "outputs": "the outputs and targets of each row",

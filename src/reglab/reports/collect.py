@@ -20,7 +20,7 @@ from reglab.analysis.sweep_data import History, SweepData
 from reglab.analysis.table_report import FILE, TableReport, load
 from reglab.analysis.trial import Trial
 from reglab.core.errors import UserError
-from reglab.core.metric_direction import LOWER, declare
+from reglab.core.metric_direction import CHARTS, LOWER, declare
 from reglab.core.override import typed
 from reglab.reports.data_sets import BLOCK, DATA_SET, by_data_set, short_blocks
 from reglab.reports.figures.summary import rows
@@ -196,10 +196,17 @@ def _collect(uri: str, parent: "RunRecord", records: "list[RunRecord]", rule: st
         changed_data=_changed_data(records),
         tables=_tables(parent) if parent.run_id else (),
         task=next((r.tags["reglab.task"] for r in records if r.tags.get("reglab.task")), ""),
+        charts=_charts(records),
         outputs=outputs,
     )
     histories: dict[str, History] = {run_id: read.history(uri, run_id, keys) for run_id in _runs_drawn(data)}
     return replace(data, histories=histories)
+
+
+def _charts(records: "Iterable[RunRecord]") -> tuple[str, ...]:
+    """Return what the measures of the runs have drawn, by the names that final metrics have."""
+    found = {name for record in records for name in record.tags.get(CHARTS, "").split(",") if name}
+    return tuple(sorted(name.replace("weights/all/", "weights/") for name in found))
 
 
 def _changed_data(records: "Iterable[RunRecord]") -> str:

@@ -12,7 +12,7 @@ from reglab.reports.figures.bias_variance import draw_bias_variance
 from reglab.reports.figures.canvas import themed, to_svg
 from reglab.reports.figures.colours import colours
 from reglab.reports.figures.epochs import draw_curves, draw_gap
-from reglab.reports.figures.strength import draw_strength
+from reglab.reports.figures.strength import draw_measures, draw_strength
 from reglab.reports.figures.summary import draw_summary, rows
 from reglab.reports.figures.weights import draw_weights
 
@@ -84,6 +84,13 @@ def _figures(data: SweepData, choice: Choice) -> Iterator[tuple[str, str, Figure
         draw_strength(choice, data.score, palette),
         "Line: mean over runs. Band: lowest to highest run. Dashed, with its band: without a regularizer. Ring: the "
         "choice. A small gap beside a poor validation loss is underfitting, not success.",
+    )
+    yield (
+        "measures",
+        "What other measures say",
+        draw_measures(choice, data.charts, palette),
+        "As above, of the measures that the sweep was asked for (measure=[...]): what each names as worth a chart, "
+        "twelve rows at most.",
     )
     yield (
         "gap",

@@ -1,5 +1,8 @@
 """Gap, validation loss, score and exact zeros against strength, a column for each regularizer."""
 
+from collections.abc import Sequence
+from fnmatch import fnmatch
+
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -9,6 +12,7 @@ from reglab.reports.figures.axis import BlockAxis, block_axis, scale
 from reglab.reports.figures.canvas import INK, grid
 
 MOST_COLUMNS = 5
+MOST_ROWS = 12
 
 
 def swept(choice: Choice) -> list[tuple[str, BlockAxis]]:
@@ -21,17 +25,37 @@ def swept(choice: Choice) -> list[tuple[str, BlockAxis]]:
 
 
 def draw_strength(choice: Choice, score: str, palette: dict[str, str]) -> Figure | None:
-    """Draw the measures' rows over the blocks' columns; None if no block has a number."""
-    columns = swept(choice)
-    if not columns:
-        return None
+    """Draw gap, loss, score and exact zeros in rows over the blocks' columns; None if no block has a
+    number.
+    """
     keys = [
         ("gap/loss", "gap in loss"),
         ("val/loss", metric_name("val/loss")),
         (f"val/{score}", metric_name(f"val/{score}")),
         ("weights/zeros", "exact zeros"),
     ]
-    keys = [(key, name) for key, name in keys if any(c.has(key) for c in choice.candidates)]
+    return _rows(choice, [(key, name) for key, name in keys if any(c.has(key) for c in choice.candidates)], palette)
+
+
+def draw_measures(choice: Choice, charts: Sequence[str], palette: dict[str, str]) -> Figure | None:
+    """Draw what other measures say in rows over the blocks' columns, the first ``MOST_ROWS`` of them;
+    None if there is nothing to draw.
+
+    Args:
+        choice: The choice.
+        charts: Patterns of metrics.
+        palette: Of the blocks.
+    """
+    known = {key for candidate in choice.candidates for trial in candidate.trials for key in trial.metrics}
+    found = [key for chart in charts for key in sorted(known) if fnmatch(key, chart)]
+    named = [(key, shortened(key.replace("/all/", "/").replace("_", " "), 26)) for key in dict.fromkeys(found)]
+    return _rows(choice, [(key, name) for key, name in named if any(c.has(key) for c in choice.candidates)], palette)
+
+
+def _rows(choice: Choice, keys: Sequence[tuple[str, str]], palette: dict[str, str]) -> Figure | None:
+    columns, keys = swept(choice), keys[:MOST_ROWS]
+    if not columns or not keys:
+        return None
     figure, axes = grid(
         len(keys), len(columns), min(9.6, 2 + 2.2 * len(columns)), 0.6 + 1.45 * len(keys), sharey="row", sharex="col"
     )

@@ -93,7 +93,7 @@ def _fit(
             where = f"{trainer.world_size} x {trainer.strategy.root_device.type}, {type(trainer.strategy).__name__}"
             tracker.tag(**{"reglab.devices": where})
         run_trainer(trainer, module, prepared.data.sources, resume, ModuleFiles(trained, resume))
-    tracker.tag(**trained.tags)
+    tracker.tag(**{**prepared.measure.tags, **trained.tags})
     load_evaluation_weights(module, trained.cocktail)
     record_weights(tracker, trained.cocktail, [checkpoints.best, checkpoints.last] if trainer.is_global_zero else [])
     fit.record_profile(tracker)
