@@ -214,6 +214,10 @@ class Page:
         with self.monkeypatch.context() as patch:
             if sweep:
                 patch.chdir(sweep[0])
+                patch.syspath_prepend(sweep[0])
+                patch.setattr(self, "launches", self.launches)
+                # Its launcher is entered again: the page that ran the sweep may have been another one.
+                self._register(importlib.import_module("hydra_plugins.serial_launcher"))
             patch.setattr("builtins.input", lambda *_: "no")
             assert self._main(words) == 0
 
