@@ -218,6 +218,7 @@ class Page:
                 patch.setattr(self, "launches", self.launches)
                 # Its launcher is entered again: the page that ran the sweep may have been another one.
                 self._register(importlib.import_module("hydra_plugins.serial_launcher"))
+                words = [*words, "trust=[hydra_plugins]"] if words[0] == "resume" else words
             patch.setattr("builtins.input", lambda *_: "no")
             assert self._main(words) == 0
 
