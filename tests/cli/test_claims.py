@@ -30,6 +30,7 @@ def test_a_claim_is_answered_and_written(capsys: pytest.CaptureFixture[str]) -> 
     assert "Does L1 give exact zeros, and find the true features?" in said
     assert "found.html: figures, and how it was measured" in said
     assert "repetitions=2" in Path("found.html").read_text(encoding="utf-8")
+    assert main(["claims", "l1_zeros", "repetitions=2", "out=found.html"]) == 0  # a page of claims is written again
 
 
 @pytest.mark.usefixtures("quick")
@@ -48,14 +49,20 @@ def test_the_counterexample_is_named(capsys: pytest.CaptureFixture[str]) -> None
         (["gap", "counterexample=yes"], "counterexample=yes must be true or false"),
         (["gap", "seeds=3"], "seeds is not a setting of this command"),
         (["gap", "out=."], "out=. is a folder: give the name of a file"),
+        (["gap", "out=claims.txt"], "out=claims.txt: let its name end in .html"),
+        (["gap", "out=nowhere/claims.html"], "there is no folder nowhere: make it first"),
+        (["gap", "out=mine.html"], "mine.html is there already, and is no page of claims"),
     ],
 )
 def test_wrong_words_are_refused_before_anything_is_trained(
-    words: list[str], said: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    words: list[str], said: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("mine.html").write_text("<p>a page of mine</p>", encoding="utf-8")
     monkeypatch.setattr(run, "train", None)
     assert main(["claims", *words]) == 2
     assert said in " ".join(capsys.readouterr().err.split())
+    assert Path("mine.html").read_text(encoding="utf-8") == "<p>a page of mine</p>"
 
 
 @pytest.mark.usefixtures("quick")

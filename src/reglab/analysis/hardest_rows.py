@@ -43,10 +43,10 @@ def hardest_rows(results: Sequence[Examples], count: int = 10) -> list[HardRow]:
         [HardRow(index=9, loss=2.0, missed=2, runs=2)]
     """
     index = np.concatenate([run.val_index for run in results])
-    rows, place = np.unique(index, return_inverse=True)
-    runs = np.bincount(place)
-    loss = np.bincount(place, np.concatenate([run.val_loss for run in results]).astype(np.float64)) / runs
-    missed = np.bincount(place, np.concatenate([run.val_score for run in results]) == 0)
+    rows, inverse = np.unique(index, return_inverse=True)
+    runs = np.bincount(inverse)
+    loss = np.bincount(inverse, np.concatenate([run.val_loss for run in results]).astype(np.float64)) / runs
+    missed = np.bincount(inverse, np.concatenate([run.val_score for run in results]) == 0)
     order = np.lexsort((rows, -loss))[:count]
     return [HardRow(int(rows[at]), float(loss[at]), int(missed[at]), int(runs[at])) for at in order]
 

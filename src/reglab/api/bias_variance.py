@@ -29,7 +29,7 @@ from reglab.reports.figures.bias_variance import draw_bias_variance
 from reglab.training import describe
 from reglab.training.check import check_experiment
 from reglab.training.experiment import Experiment
-from reglab.training.fused.temporary import train_together
+from reglab.training.fused.temporary import examples_of, train_together
 from reglab.training.length import take_length
 from reglab.training.process_state import process_restored
 from reglab.training.recipe import Recipe, optimizer_config, scheduler_config
@@ -134,8 +134,7 @@ def bias_variance(
     for first in range(0, len(jobs), replicas * seeds):
         check_experiment(jobs[first])
     with tempfile.TemporaryDirectory() as folder:
-        trained = train_together(jobs, Path(folder))
-    examples = {number: each.examples for number, each in trained.items() if each.examples is not None}
+        examples = examples_of(train_together(jobs, Path(folder)))
     if not examples:
         raise UserError("all trainings diverged: lower lr, or the strengths")
     return BiasVarianceResult(_decomposed(examples, trials, data.task, level), len(jobs) - len(examples))

@@ -22,7 +22,7 @@ from reglab.regularizers import Cocktail
 from reglab.training import describe
 from reglab.training.check import check_experiment, check_seed
 from reglab.training.experiment import Experiment
-from reglab.training.fused.temporary import train_together
+from reglab.training.fused.temporary import examples_of, train_together
 from reglab.training.length import take_length
 from reglab.training.process_state import process_restored
 from reglab.training.recipe import Recipe, optimizer_config, scheduler_config
@@ -112,7 +112,7 @@ def degrees_of_freedom(
     generator = torch.Generator().manual_seed(0)
     signs = [torch.randint(0, 2, targets.shape, generator=generator).double() * 2 - 1 for _ in range(probes)]
     samples = [_probed(data, targets, "")]
-    samples += [_probed(data, (targets + step * each).to(targets), f"{place}") for place, each in enumerate(signs)]
+    samples += [_probed(data, (targets + step * each).to(targets), f"{number}") for number, each in enumerate(signs)]
     length = take_length({"max_epochs": epochs}, len(data.train), batch_size, "epochs")
     schedule = scheduler_config(scheduler)
     recipe = Recipe(optimizer_config(optimizer, lr), schedule, None, batch_size, _STEPS, *length, "val/loss")
@@ -130,10 +130,9 @@ def degrees_of_freedom(
     for first in range(0, len(jobs), len(samples)):
         check_experiment(jobs[first])
     with tempfile.TemporaryDirectory() as folder:
-        found = train_together(jobs, Path(folder))
-    examples = {number: each.examples for number, each in found.items() if each.examples is not None}
+        examples = examples_of(train_together(jobs, Path(folder)))
     trained = [
-        [examples.get(place * len(samples) + each) for each in range(len(samples))] for place in range(len(names))
+        [examples.get(setting * len(samples) + each) for each in range(len(samples))] for setting in range(len(names))
     ]
     return [_estimate(name, fits, signs, step) for name, fits in zip(names, trained, strict=True)]
 
@@ -150,7 +149,7 @@ def _estimate(name: str, fits: Sequence[Examples | None], signs: Sequence[Tensor
 
 
 def _probed(data: DataSet, targets: Tensor, probe: str) -> DataSet:
-    """Return the data with these training targets, the training rows in the place of validation."""
+    """Return the data with these training targets, and its rows for validation, too."""
     digest = hashlib.sha256(repr((data.digest, "probe", probe)).encode()).hexdigest()
     return replace(data, train=replace(data.train, targets=targets), val=data.train, digest=digest)
 

@@ -176,9 +176,9 @@ class LossAt:
         with torch.enable_grad():
             product = (found.gradient * vectors).sum()
             (moved,) = torch.autograd.grad(product, found.dual, retain_graph=True)  # J v, linear in the dual
-            if not found.slope.requires_grad:  # of a loss that is linear in the outputs
+            if not found.output_gradient.requires_grad:  # of a loss that is linear in the outputs
                 return vectors.new_zeros(len(vectors))
-            (bent,) = torch.autograd.grad((found.slope * moved).sum(), found.outputs, retain_graph=True)
+            (bent,) = torch.autograd.grad((found.output_gradient * moved).sum(), found.outputs, retain_graph=True)
         form: Tensor = (moved * bent).flatten(1).sum(-1).to(vectors)
         return form
 
@@ -201,8 +201,8 @@ class LossAt:
             else:
                 pairs = zip(at, targets, strict=True)
                 losses = torch.stack([task.losses(task.align(own, wanted), wanted) for own, wanted in pairs])
-            (slope,) = torch.autograd.grad(losses.mean(-1).sum(), at, create_graph=True)
-        return Linearized(gradient, dual, at, slope)
+            (output_gradient,) = torch.autograd.grad(losses.mean(-1).sum(), at, create_graph=True)
+        return Linearized(gradient, dual, at, output_gradient)
 
     def _first(self) -> tuple[Tensor, Tensor]:
         """Return the point and the gradient there, whose graph is kept: members do not touch each
@@ -225,19 +225,19 @@ class LossAt:
 
 
 class Linearized(NamedTuple):
-    """The outputs to the first order in the parameters, and the slope of the loss in the outputs.
+    """The outputs to the first order in the parameters, and the gradient of the loss by the outputs.
 
     Attributes:
         gradient: ``J' dual``, ``[members, size]``.
         dual: 0, of the outputs' shape.
         outputs: ``[members, rows, ...]``.
-        slope: Of the mean loss by ``outputs``.
+        output_gradient: Of the mean loss by ``outputs``.
     """
 
     gradient: Tensor
     dual: Tensor
     outputs: Tensor
-    slope: Tensor
+    output_gradient: Tensor
 
 
 def _adaptive(flat: Tensor, gradient: Tensor) -> Tensor:

@@ -43,9 +43,9 @@ def _results(data: SweepData, candidate: Candidate) -> list[Examples]:
 
 
 def _row(row: HardRow, plain: dict[int, float], score: str) -> str:
-    told = f"Row {row.index}: loss {number(row.loss)}"
+    text = f"Row {row.index}: loss {number(row.loss)}"
     if row.index in plain:
-        told += f", {number(plain[row.index])} without a regularizer"
+        text += f", {number(plain[row.index])} without a regularizer"
     if score == "accuracy":
-        told += f"; wrong in {row.missed} of {plural(row.runs, 'run')}"
-    return f"{told}."
+        text += f"; wrong in {row.missed} of {plural(row.runs, 'run')}"
+    return f"{text}."

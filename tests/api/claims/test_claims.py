@@ -73,9 +73,9 @@ def test_l1_keeps_the_features_that_scikit_learns_lasso_keeps() -> None:
     strengths = found.setup.regularizers[L1]
     for repetition, data in enumerate(found.data):
         inputs, targets = data.train.tensor.double().numpy(), data.train.targets.double().numpy()
-        for place, strength in zip(found.setup.places(L1)[2:], strengths[2:], strict=True):
+        for index, strength in zip(found.setup.indices(L1)[2:], strengths[2:], strict=True):
             lasso = Lasso(alpha=strength / 2, tol=1e-10, max_iter=100_000).fit(inputs, targets)
-            weight = found.weight("head.weight")[repetition, place, 0]
+            weight = found.weight("head.weight")[repetition, index, 0]
             large = np.abs(lasso.coef_) > 0.02  # the others are zero at one step and not at the next
             assert (weight[large] != 0).all()
             assert np.abs(weight - lasso.coef_).max() < 0.05
@@ -83,11 +83,11 @@ def test_l1_keeps_the_features_that_scikit_learns_lasso_keeps() -> None:
 
 def test_bias_and_variance_are_those_of_ridge_regression_in_closed_form() -> None:
     found = trainings("tradeoff")
-    places, strengths = found.setup.places(L2), found.setup.regularizers[L2]
+    indices, strengths = found.setup.indices(L2), found.setup.regularizers[L2]
     for repetition in range(2):
         data = found.data[repetition]
         true = data.expected[data.val.index].numpy()
-        for place, strength in zip(places[2:], strengths[2:], strict=True):
+        for index, strength in zip(indices[2:], strengths[2:], strict=True):
             predicted = []
             for sample in resampled(data, found.setup.samples, "disjoint"):
                 inputs, targets = sample.train.tensor.double().numpy(), sample.train.targets.double().numpy()
@@ -97,7 +97,7 @@ def test_bias_and_variance_are_those_of_ridge_regression_in_closed_form() -> Non
             variance = np.var(predicted, axis=0, ddof=1).mean()
             bias = ((np.mean(predicted, axis=0) - true) ** 2).mean() - variance / len(predicted)
             panel = CLAIMS["tradeoff"].judge(found).panels[0]
-            ours = {line.name: line.values[repetition][place] for line in panel.lines}
+            ours = {line.name: line.values[repetition][index] for line in panel.lines}
             assert ours["bias²"] == pytest.approx(bias, rel=0.05, abs=2e-3)
             assert ours["variance"] == pytest.approx(variance, rel=0.1)
 
@@ -131,7 +131,7 @@ def test_trainings_are_those_of_reglab_fit() -> None:
         scheduler="CosineAnnealingLR",
         seed=2,
     )
-    ours = found.weight("head.weight")[2, setup.places(L2)[1]]
+    ours = found.weight("head.weight")[2, setup.indices(L2)[1]]
     assert np.abs(ours - model.state_dict()["head.weight"].double().numpy()).max() < 1e-4
 
 
@@ -211,3 +211,12 @@ def test_numbers_are_needed_by_every_claim() -> None:
         found: Found = finding(name).found
         assert len(found.numbers) >= 2
         assert all(len(number.values) == REPETITIONS for number in found.numbers)
+
+
+def test_progress_is_told_in_epochs() -> None:
+    told: list[tuple[int, int]] = []
+    setup = replace(zeros.CLAIM.setup, epochs=2, regularizers={L1: (1e-2,)})
+    train(setup, 2, lambda done, of: told.append((done, of)))
+    assert told == sorted(told)
+    assert told[0] == (0, 8)
+    assert told[-1] == (8, 8)

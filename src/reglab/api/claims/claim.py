@@ -73,17 +73,15 @@ class Panel:
 
     Attributes:
         title: Of the panel.
-        settings: Labels of the places on the x-axis, the weakest first.
-        lines: Over these places.
+        settings: Labels of the x-axis, the weakest first.
+        lines: A value for each of these.
         percent: The values are shares.
-        log: The y-axis is logarithmic.
     """
 
     title: str
     settings: tuple[str, ...]
     lines: tuple[Line, ...]
     percent: bool = False
-    log: bool = False
 
 
 @dataclass(frozen=True)
@@ -182,7 +180,7 @@ def chosen_values(values: Sequence[Sequence[float]] | Floats, chosen: Sequence[i
         >>> chosen_values([[1.0, 2.0], [3.0, 4.0]], [0, 1])
         (1.0, 4.0)
     """
-    return tuple(float(row[place]) for row, place in zip(values, chosen, strict=True))
+    return tuple(float(row[index]) for row, index in zip(values, chosen, strict=True))
 
 
 def lines(**values: Floats) -> tuple[Line, ...]:
@@ -208,7 +206,7 @@ def best_of_others(values: Sequence[Sequence[float]]) -> list[int]:
     """
     best = []
     for left_out in range(len(values)):
-        others = [row for place, row in enumerate(values) if place != left_out]
+        others = [row for index, row in enumerate(values) if index != left_out]
         means = [fmean(column) for column in zip(*others, strict=True)]
         best.append(means.index(min(means)))
     return best

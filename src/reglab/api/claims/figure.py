@@ -49,8 +49,8 @@ def picture(name: str, label: str, panels: Sequence[Panel]) -> str:
 def _draw(axis: Axes, line: Line, colour: str) -> None:
     columns = list(zip(*line.values, strict=True))
     found = [joint_interval(column, column, column, range(len(column))) for column in columns]
-    places = range(len(found))
+    at = range(len(found))
     axis.fill_between(
-        places, [each.low for each in found], [each.high for each in found], color=colour, alpha=0.15, linewidth=0
+        at, [each.low for each in found], [each.high for each in found], color=colour, alpha=0.15, linewidth=0
     )
-    axis.plot(places, [each.mean for each in found], "o-", label=line.name, color=colour, markersize=3.5)
+    axis.plot(at, [each.mean for each in found], "o-", label=line.name, color=colour, markersize=3.5)

@@ -18,10 +18,10 @@ LEAST = 0.1  # of a loss, in nats; a predictor that looks at no input has 2.3
 def _judge(trainings: Trainings) -> Found:
     test, train = trainings.losses("test"), trainings.losses("train")
     gap = test - train
-    chosen = trainings.chosen(trainings.setup.places(L2))
+    chosen = trainings.chosen(trainings.setup.indices(L2))
     plain = tuple(float(row[0]) for row in gap)
     lower = tuple(before - after for before, after in zip(plain, chosen_values(gap, chosen), strict=True))
-    better = tuple(float(row[0] - row[place]) for row, place in zip(test, chosen, strict=True))
+    better = tuple(float(row[0] - row[index]) for row, index in zip(test, chosen, strict=True))
     return Found(
         (
             Number("gap without a penalty", plain, LEAST),

@@ -10,10 +10,10 @@ _NOISE = 0.2
 def _judge(trainings: Trainings) -> Found:
     fitted = [_fitted(trainings, repetition) for repetition in range(len(trainings.data))]
     wrong = [_wrong(trainings, repetition) for repetition in range(len(trainings.data))]
-    chosen = trainings.chosen(trainings.setup.places(L2))
+    chosen = trainings.chosen(trainings.setup.indices(L2))
     plain = tuple(row[0] for row in fitted)
     under_l2 = chosen_values(fitted, chosen)
-    better = tuple(row[0] - row[place] for row, place in zip(wrong, chosen, strict=True))
+    better = tuple(row[0] - row[index] for row, index in zip(wrong, chosen, strict=True))
     less = tuple(before - after for before, after in zip(plain, under_l2, strict=True))
     return Found(
         (

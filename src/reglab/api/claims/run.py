@@ -71,7 +71,8 @@ def claims(
         names: Of claims; none: all.
         repetitions: >= 2. More of them narrow the intervals.
         counterexample: Train on the counter-example of each claim, where it cannot hold.
-        on_progress: Called with the claim, the number of trainings that are done, and of all.
+        on_progress: Called with the claim, the number of epochs that are trained, and of those of all
+            its trainings.
 
     Returns:
         The verdicts, in the order of ``names``.
@@ -125,7 +126,7 @@ def table(finding: Finding) -> Table:
 
 def _claim(name: str) -> Claim:
     if name not in CLAIMS:
-        raise UserError(f"there is no claim {name!r}: {nearest(str(name), CLAIMS)} (one of {', '.join(CLAIMS)})")
+        raise UserError(f"there is no claim {name!r}: {nearest(str(name), CLAIMS)}")
     return CLAIMS[name]
 
 

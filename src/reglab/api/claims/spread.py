@@ -11,9 +11,9 @@ def _judge(trainings: Trainings) -> Found:
     weights = trainings.weight("head.weight")[:, :, 0]
     lengths = np.linalg.norm(weights, axis=-1)
     even = np.stack([_evenness(trainings, repetition, weights) for repetition in range(len(weights))])
-    places = {cls: trainings.setup.places(cls) for cls in (L1, L2)}
-    l1, l2 = (trainings.chosen(places[cls]) for cls in (L1, L2))
-    zeros = (weights[:, places[L2]] == 0).mean((-2, -1))
+    indices = {cls: trainings.setup.indices(cls) for cls in (L1, L2)}
+    l1, l2 = (trainings.chosen(indices[cls]) for cls in (L1, L2))
+    zeros = (weights[:, indices[L2]] == 0).mean((-2, -1))
     return Found(
         (
             Number(
@@ -33,8 +33,8 @@ def _judge(trainings: Trainings) -> Found:
         (
             Panel(
                 "Evenness in a group, by rising strength",
-                ("none", *(f"strength {place}" for place in range(1, len(places[L2]) + 1))),
-                lines(**{cls.__name__: even[:, [0, *places[cls]]] for cls in (L2, L1)}),
+                ("none", *(f"strength {number}" for number in range(1, len(indices[L2]) + 1))),
+                lines(**{cls.__name__: even[:, [0, *indices[cls]]] for cls in (L2, L1)}),
                 percent=True,
             ),
         ),

@@ -23,11 +23,11 @@ from reglab.regularizers import L1, L2, Cocktail, Regularizer, name_members
 from reglab.training.experiment import Experiment
 from reglab.training.fused.temporary import train_together
 from reglab.training.recipe import Recipe, optimizer_config, scheduler_config
+from reglab.training.recorder import Progress
 
 Floats = NDArray[np.float64]
 Booleans = NDArray[np.bool_]
 Penalty = type[L1] | type[L2]
-NONE = "none"
 _STEPS = 32  # of a chunk, as by default elsewhere
 
 
@@ -54,15 +54,15 @@ class Setup:
     samples: int = 1
 
     @property
-    def settings(self) -> list[tuple[str, list[Regularizer]]]:
-        """Each setting's name, with its regularizers."""
-        made: list[tuple[str, list[Regularizer]]] = [(NONE, [])]
+    def settings(self) -> list[list[Regularizer]]:
+        """New regularizers of each setting; the first has none."""
+        made: list[list[Regularizer]] = [[]]
         for cls, strengths in self.regularizers.items():
-            made += [(f"{cls.__name__} {strength:.2g}", [cls(strength)]) for strength in strengths]
+            made += [[cls(strength)] for strength in strengths]
         return made
 
-    def places(self, cls: Penalty) -> list[int]:
-        """Return where the settings of a regularizer stand among all."""
+    def indices(self, cls: Penalty) -> list[int]:
+        """Return the indices of a regularizer's settings."""
         first = 1
         for each, strengths in self.regularizers.items():
             if each is cls:
@@ -72,7 +72,7 @@ class Setup:
 
     def labels(self, cls: Penalty) -> tuple[str, ...]:
         """Return the labels of no regularizer and of each strength of one."""
-        return (NONE, *(f"{strength:.2g}" for strength in self.regularizers[cls]))
+        return ("none", *(f"{strength:.2g}" for strength in self.regularizers[cls]))
 
     def model(self, data: DataSet) -> nn.Module:
         """Return a model with new weights, by torch's generator."""
@@ -108,7 +108,7 @@ class Trainings:
         repetitions, settings, _ = self.shape
         return np.stack(
             [
-                np.stack([self._weights[each, place, 0][name].double().numpy() for place in range(settings)])
+                np.stack([self._weights[each, setting, 0][name].double().numpy() for setting in range(settings)])
                 for each in range(repetitions)
             ]
         )
@@ -119,8 +119,8 @@ class Trainings:
         _, settings, samples = self.shape
         with torch.no_grad():
             found = [
-                functional_call(model, dict(self._weights[repetition, place, sample]), (inputs,))
-                for place, sample in product(range(settings), range(samples))
+                functional_call(model, dict(self._weights[repetition, setting, sample]), (inputs,))
+                for setting, sample in product(range(settings), range(samples))
             ]
         stacked = torch.stack(found).double()
         return stacked.reshape(settings, samples, *stacked.shape[1:])
@@ -129,22 +129,22 @@ class Trainings:
         """Return the mean loss on a part, ``[repetitions, settings]``, of the first sample."""
         return np.array([self._losses(repetition, part).mean(-1) for repetition in range(len(self.data))])
 
-    def chosen(self, places: list[int]) -> list[int]:
-        """Return, for each repetition, that of ``places`` with the lowest validation loss."""
-        return [places[int(row.argmin())] for row in self.losses("val")[:, places]]
+    def chosen(self, settings: list[int]) -> list[int]:
+        """Return, for each repetition, that of ``settings`` with the lowest validation loss."""
+        return [settings[int(row.argmin())] for row in self.losses("val")[:, settings]]
 
-    def strongest(self, places: list[int]) -> list[int]:
-        """Return, for each repetition, the last of ``places`` whose validation loss is within one
+    def strongest(self, settings: list[int]) -> list[int]:
+        """Return, for each repetition, the last of ``settings`` whose validation loss is within one
         standard error, over rows, of the lowest: the rule for finding features.
 
         Source: Hastie, Tibshirani, Friedman (2009), The elements of statistical learning, section 7.10.
         """
         found = []
         for repetition in range(len(self.data)):
-            losses = self._losses(repetition, "val")[places]
+            losses = self._losses(repetition, "val")[settings]
             more = losses - losses[losses.mean(-1).argmin()]
             within = more.mean(-1) <= more.std(-1, ddof=1) / math.sqrt(more.shape[-1])
-            found.append(places[int(np.flatnonzero(within)[-1])])
+            found.append(settings[int(np.flatnonzero(within)[-1])])
         return found
 
     def _losses(self, repetition: int, part: Literal["train", "val", "test"]) -> Floats:
@@ -161,30 +161,31 @@ def train(setup: Setup, repetitions: int, on_progress: Callable[[int, int], None
     Args:
         setup: What is trained.
         repetitions: >= 2.
-        on_progress: Called with the number of trainings that are done, and of all.
+        on_progress: Called with the number of epochs that are trained, and of those of all trainings.
     """
     data = [load({**setup.data, setup.drawn: repetition}) for repetition in range(repetitions)]
     samples = [resampled(each, setup.samples, "disjoint") if setup.samples > 1 else [each] for each in data]
     recipe = Recipe(
         optimizer_config("adam", setup.lr), scheduler_config("CosineAnnealingLR"), None, 32, _STEPS, setup.epochs
     )
-    measure = MeasureSettings(every=setup.epochs, per_layer=False)
+    measure = MeasureSettings(every=max(1, setup.epochs // 10), per_layer=False)
     keys = list(product(range(repetitions), range(len(setup.settings)), range(setup.samples)))
     jobs = {}
-    for number, (repetition, place, sample) in enumerate(keys):
+    for number, (repetition, setting, sample) in enumerate(keys):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(repetition)
             model = setup.model(data[repetition])
         part = samples[repetition][sample]
-        cocktail = Cocktail(name_members(setup.settings[place][1]), repetition, part.task)
+        cocktail = Cocktail(name_members(setup.settings[setting]), repetition, part.task)
         jobs[number] = Experiment(model, cocktail, part, recipe, measure)
-    done: set[int] = set()
+    epochs: dict[int, int] = {}
 
-    def count(number: int, _: object) -> None:
-        done.add(number)
+    def count(number: int, progress: Progress) -> None:
+        epochs[number] = progress.epoch
         if on_progress is not None:
-            on_progress(len(done), len(jobs))
+            on_progress(sum(epochs.values()), len(jobs) * setup.epochs)
 
     with tempfile.TemporaryDirectory() as folder:
         trained = train_together(jobs, Path(folder), count)
-    return Trainings(setup, data, {keys[number]: each.weights for number, each in trained.items()})
+        weights = {keys[number]: each.weights() for number, each in trained.items()}
+    return Trainings(setup, data, weights)

@@ -12,7 +12,7 @@ _WEIGHT = "head.weight"
 def _judge(trainings: Trainings) -> Found:
     zero = trainings.weight(_WEIGHT)[:, :, 0] == 0  # [repetitions, settings, features]
     relevant = np.stack([_relevant(trainings, repetition) for repetition in range(len(trainings.data))])
-    chosen = trainings.strongest(trainings.setup.places(L1))
+    chosen = trainings.strongest(trainings.setup.indices(L1))
     kept = _share(~zero, relevant)
     numbers = [
         Number("weights that are exactly 0 with L1", chosen_values(zero.mean(-1), chosen), 0.25, percent=True),

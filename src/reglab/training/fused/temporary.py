@@ -28,16 +28,33 @@ _MODEL = "model."
 
 @dataclass(frozen=True, eq=False)
 class Trained:
-    """What an experiment has come to.
+    """What an experiment has come to, in its temporary folder.
 
-    Attributes:
-        examples: What its weights reach on each example; None where these are too few to be kept.
-        weights: Of its model, by name, with buffers: of the best epoch where a regularizer stops
-            training, else of the last one. Averages of them are left out.
+    Args:
+        folder: Of the run.
+        stops: Whether a regularizer may stop training, so that the best epoch's weights stand for it.
     """
 
-    examples: Examples | None
-    weights: Mapping[str, Tensor]
+    folder: Path
+    stops: bool
+
+    def examples(self) -> Examples | None:
+        """Return what its weights reach on each example; None where these are too few to be kept."""
+        path = self.folder / FILE
+        return read(path) if path.exists() else None
+
+    def weights(self) -> dict[str, Tensor]:
+        """Return the parameters and buffers of its model by name; averages are left out."""
+        paths = [self.folder / "checkpoints" / f"{kind}.ckpt" for kind in ("best", "last")]
+        path = paths[0] if self.stops and paths[0].exists() else paths[1]
+        state = checkpoint_files.read(path)["state_dict"]
+        return {name.removeprefix(_MODEL): value for name, value in state.items() if name.startswith(_MODEL)}
+
+
+def examples_of(trained: Mapping[int, Trained]) -> dict[int, Examples]:
+    """Return what trainings reach on each example, of those that have it."""
+    found = {number: each.examples() for number, each in trained.items()}
+    return {number: each for number, each in found.items() if each is not None}
 
 
 def train_together(
@@ -87,7 +104,7 @@ def _alone(
         tracker.finish("KILLED")
         raise
     tracker.finish("FINISHED")
-    return {number: _read(run, experiment)}
+    return {number: Trained(run, experiment.cocktail.stops)}
 
 
 def _pack(
@@ -112,17 +129,12 @@ def _pack(
     if "KILLED" in statuses.values():
         raise KeyboardInterrupt
     finished = [place for place, status in statuses.items() if status == "FINISHED"]
-    return {numbers[place]: _read(specs[place].folder, experiments[numbers[place]]) for place in finished}
+    return {
+        numbers[place]: Trained(specs[place].folder, experiments[numbers[place]].cocktail.stops) for place in finished
+    }
 
 
 def _spec(number: int, experiment: Experiment, folder: Path) -> RunSpec:
     tags = {FINGERPRINT: str(number)}
     epochs, every = experiment.recipe.epochs, experiment.measure.every
     return RunSpec(str(number), folder, {}, {}, tags, experiment.data, steps=epochs, every=every)
-
-
-def _read(folder: Path, experiment: Experiment) -> Trained:
-    kind = "best" if experiment.cocktail.stops else "last"
-    state = checkpoint_files.read(folder / "checkpoints" / f"{kind}.ckpt")["state_dict"]
-    weights = {name.removeprefix(_MODEL): value for name, value in state.items() if name.startswith(_MODEL)}
-    return Trained(read(folder / FILE) if (folder / FILE).exists() else None, weights)
